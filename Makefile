@@ -1,0 +1,43 @@
+# Two commands set up everything: `make demo` runs the main job, `make test` its tests.
+# A machine without the public index: make demo PIP_ARGS="--index-url URL" or "--find-links DIR".
+# Without a GPU, name an index of CPU builds of torch to save gigabytes: PIP_ARGS="--extra-index-url URL".
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST_ARGS ?=
+
+.PHONY: setup demo test check bench fix clean
+setup: $(READY)
+
+# torch first, alone: the CPU build that --find-links or an index offers is then not replaced by torchvision's.
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v.major}.{v.minor}; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_ARGS) "torch==2.13.*"
+	$(BIN)/pip install --quiet $(PIP_ARGS) --editable ".[dev]"
+	touch $(READY)
+
+demo: setup
+	$(BIN)/dicom-node demo $(if $(KEEP),--keep)
+
+test: setup
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: setup
+	$(BIN)/pytest tests/bench --override-ini "python_files=bench_*.py" --capture=no
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

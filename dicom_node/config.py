@@ -1,0 +1,285 @@
+"""The configuration: one frozen section per room, and the only place with defaults.
+
+``config.toml`` -> ``DICOM_NODE__SECTION__KEY`` -> flags, merged as what was set, validated once.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicom_node.domain.errors import ConfigError, InvalidIdentifierError
+from dicom_node.domain.ids import check_ae_title
+
+ENV_PREFIX = "DICOM_NODE__"
+
+
+def _ae_title(value: str) -> str:
+    try:
+        return check_ae_title(value)
+    except InvalidIdentifierError as error:
+        raise ValueError(str(error)) from error
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is no IP address or network; write 10.1.2.3 or 10.1.0.0/16") from None
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+PeerPort = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Peer(_Section):
+    """A modality or PACS that may send. Without `addresses` it may send from anywhere."""
+
+    ae_title: AETitle
+    addresses: tuple[Network, ...] = ()
+
+
+class Receive(_Section):
+    """The C-STORE and C-ECHO SCP."""
+
+    ae_title: AETitle = "DICOMNODE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    require_called_ae_title: bool = False
+    peers: tuple[Peer, ...] = ()
+    on_conflict: Literal["accept", "refuse"] = "accept"
+    max_associations: Annotated[int, Field(ge=1)] = 32
+    maximum_pdu_size: Annotated[int, Field(ge=4096, le=4_194_304)] = 131_072
+    network_timeout: PositiveSeconds = 60.0
+
+
+class Store(_Section):
+    """Where received bytes and reports are kept."""
+
+    root: Path = Path("var/store")
+    reserve_megabytes: Annotated[int, Field(ge=0)] = 512
+
+
+class Db(_Section):
+    """The database. `password_file` holds the password of a PostgreSQL URL that has none."""
+
+    url: str = "sqlite:///var/node.db"
+    password_file: Path | None = None
+
+
+class Gather(_Section):
+    """When a study counts as complete."""
+
+    quiet_seconds: Seconds = 5.0
+    open_association_seconds: Seconds = 60.0
+    poll_seconds: PositiveSeconds = 0.5
+
+
+class Queue(_Section):
+    """Leases and retries of work items."""
+
+    lease_seconds: PositiveSeconds = 60.0
+    poll_seconds: PositiveSeconds = 0.25
+    analyse_attempts: Annotated[int, Field(ge=1)] = 3
+    deliver_attempts: Annotated[int, Field(ge=1)] = 200
+    backoff_seconds: PositiveSeconds = 2.0
+    backoff_cap_seconds: PositiveSeconds = 900.0
+
+
+class Work(_Section):
+    """How many workers `serve` runs as threads; 0 leaves the work to ``dicom-node work`` processes."""
+
+    workers: Annotated[int, Field(ge=0, le=64)] = 2
+
+
+class Eligibility(_Section):
+    """Which images are scored; every image that is not gets a stated reason.
+
+    Text is compared in upper case. An empty list allows everything. Body part and view are checked only
+    where the image states them, unless the ``require_`` key says otherwise.
+    """
+
+    modalities: tuple[str, ...] = ("CR", "DX", "RG")
+    body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "PORT CHEST")
+    require_body_part: bool = False
+    view_positions: tuple[str, ...] = ("PA", "AP")
+    require_view_position: bool = False
+    presentation_intents: tuple[str, ...] = ("FOR PRESENTATION",)
+    minimum_pixels: Annotated[int, Field(ge=1)] = 128
+
+
+class ScoreSection(_Section):
+    """The scorer: the folder of banks and the eligibility rules."""
+
+    banks: Path = Path("var/banks")
+    threads: Annotated[int, Field(ge=0)] = 0
+    maximum_megapixels: Annotated[float, Field(gt=0)] = 100.0
+    eligibility: Eligibility = Eligibility()
+
+
+class ReportSection(_Section):
+    """What the report says of the device and the site."""
+
+    manufacturer: str = "dicom_node"
+    model_name: str = "dicom-node"
+    serial_number: str = "0"
+    institution_name: str = ""
+    series_description: str = "Chest X-ray anomaly score (research)"
+
+
+class DestinationSection(_Section):
+    """A peer that every report is sent to."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: PeerPort
+
+
+class Deliver(_Section):
+    """The C-STORE SCU."""
+
+    calling_ae_title: AETitle | None = None
+    timeout: PositiveSeconds = 30.0
+    maximum_pdu_size: Annotated[int, Field(ge=4096, le=4_194_304)] = 131_072
+
+
+class Web(_Section):
+    """Address of the reading worklist. Nothing listens there yet: the key is agreed, the page is to come."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class Log(_Section):
+    """The program's own log, on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(_Section):
+    """The whole configuration, valid by construction."""
+
+    receive: Receive = Receive()
+    store: Store = Store()
+    db: Db = Db()
+    gather: Gather = Gather()
+    queue: Queue = Queue()
+    work: Work = Work()
+    score: ScoreSection = ScoreSection()
+    report: ReportSection = ReportSection()
+    deliver: Deliver = Deliver()
+    destinations: tuple[DestinationSection, ...] = ()
+    web: Web = Web()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _destination_names_differ(self) -> Config:
+        names = [d.name for d in self.destinations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"destinations: the names {twice} stand more than once; each needs its own")
+        return self
+
+
+def load(
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merge file, environment and flags, and validate the result once.
+
+    Parameters
+    ----------
+    path
+        A TOML file; None uses the defaults. Relative paths in the configuration are taken from the current
+        folder.
+    env
+        Environment, of which ``DICOM_NODE__SECTION__KEY`` is read; values are JSON where they parse as such
+        (numbers, true, lists, tables), else text.
+    flags
+        Nested mapping of what the command line set, e.g. ``{"receive": {"port": 0}}``.
+
+    Raises
+    ------
+    ConfigError
+        With every fault and its key.
+    """
+    faults: list[str] = []
+    merged: dict[str, Any] = {}
+    if path is not None:
+        merged = _read_toml(path)
+    for name, value in sorted((env or {}).items()):
+        if name.startswith(ENV_PREFIX):
+            keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+            if not all(keys):
+                faults.append(f"{name}: the name has an empty part; write {ENV_PREFIX}SECTION__KEY")
+                continue
+            _set(merged, keys, _parse(value))
+    _merge(merged, flags or {})
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        faults += [_fault(detail) for detail in error.errors()]
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"--config: there is no file {path}"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([f"--config: {path} cannot be read as TOML: {error}"]) from error
+
+
+def _parse(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        branch = tree.setdefault(key, {})
+        if not isinstance(branch, dict):
+            branch = tree[key] = {}
+        tree = branch
+    tree[keys[-1]] = value
+
+
+def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _fault(detail: Any) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: there is no such key"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    seen = detail.get("input")
+    shown = "" if isinstance(seen, dict) or not where else f" (seen: {seen!r})"
+    return f"{where}: {message}{shown}" if where else message

@@ -1,0 +1,107 @@
+"""Opens the database. Owns what each database needs to be durable; knows nothing of the tables.
+
+SQLite: WAL, synchronous=FULL, foreign keys, and BEGIN IMMEDIATE so that a writer waits at the start of its
+transaction instead of failing in the middle. PostgreSQL: its own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from dicom_node.config import Db
+from dicom_node.domain.errors import ConfigError, DatabaseError
+
+BUSY_SECONDS = 30
+
+
+def open_engine(config: Db) -> Engine:
+    """Return an engine for ``[db] url``; the folder of an SQLite file is created.
+
+    Raises
+    ------
+    ConfigError
+        If the URL cannot be read, names an unknown database, or its password file is missing.
+    """
+    try:
+        url = make_url(config.url)
+    except ArgumentError as error:
+        raise ConfigError(
+            [f"db.url: cannot be read; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME ({error})"]
+        ) from error
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigError([f"db.url: {url.get_backend_name()!r} is not supported; sqlite and postgresql are"])
+    if config.password_file is not None:
+        try:
+            url = url.set(password=config.password_file.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise ConfigError([f"db.password_file: cannot be read: {error}"]) from error
+    if url.get_backend_name() == "sqlite":
+        if url.database in {None, "", ":memory:"}:
+            raise ConfigError(["db.url: an in-memory database would lose every study; name a file"])
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    try:
+        return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=10)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigError(["db.url: PostgreSQL needs the extra: pip install 'dicom-node[postgres]'"]) from error
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_SECONDS * 1000}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(conn: Connection) -> None:
+    deferred = conn.get_execution_options().get("read_only", False)
+    conn.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that may write; commits at the end, rolls back on an exception.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away or locked for longer than 30 s.
+    """
+    try:
+        with engine.begin() as conn:
+            yield conn
+    except OperationalError as error:
+        raise _away(error) from error
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that only reads and does not hold up a writer.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    try:
+        with engine.connect().execution_options(read_only=True) as conn, conn.begin():
+            yield conn
+    except OperationalError as error:
+        raise _away(error) from error
+
+
+def _away(error: DBAPIError) -> DatabaseError:
+    return DatabaseError(f"the database did not answer: {error.orig}")

@@ -1,0 +1,1 @@
+"""The common language of all rooms. Standard library only; no I/O, no clock, no randomness."""

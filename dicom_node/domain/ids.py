@@ -1,0 +1,48 @@
+"""Identifiers as the standard defines them. Owns their syntax; knows nothing of where they come from."""
+
+from __future__ import annotations
+
+import re
+
+from dicom_node.domain.errors import InvalidIdentifierError
+
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
+
+
+def check_uid(value: str, name: str = "UID") -> str:
+    """Return `value` if it is a valid DICOM UID (PS3.5 section 9.1).
+
+    Parameters
+    ----------
+    value
+        The UID as received, without padding.
+    name
+        What the UID is of, for the message.
+
+    Raises
+    ------
+    InvalidIdentifierError
+        If it is empty, longer than 64 characters, or not dotted decimals without leading zeros.
+    """
+    if len(value) > 64 or not _UID.match(value):
+        raise InvalidIdentifierError(
+            f"{name} is {value[:80]!r}; a UID has at most 64 characters, digits and dots, "
+            "and no component with a leading zero"
+        )
+    return value
+
+
+def check_ae_title(value: str, name: str = "AE title") -> str:
+    """Return the AE title without its insignificant spaces (PS3.5 section 6.2, VR AE).
+
+    Raises
+    ------
+    InvalidIdentifierError
+        If it is empty, longer than 16 characters, or holds a backslash, control or non-ASCII character.
+    """
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+        raise InvalidIdentifierError(
+            f"{name} is {value[:40]!r}; an AE title has 1 to 16 printable ASCII characters and no backslash"
+        )
+    return title

@@ -1,0 +1,240 @@
+"""The values that rooms hand to each other: frozen, plain, without behaviour beyond their own shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from dicom_node.domain.states import State
+
+
+class Kind(StrEnum):
+    """What a work item asks for."""
+
+    ANALYSE = "analyse"
+    DELIVER = "deliver"
+
+
+class Verdict(StrEnum):
+    """What a report says of a study as a whole."""
+
+    ABOVE = "above threshold"
+    BELOW = "below threshold"
+    NOT_ANALYSED = "not analysed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One C-STORE as it came in: where its bytes were staged, and what was negotiated for it.
+
+    `path` is a complete Part 10 file outside the store proper, not yet synced to disk; whoever takes the
+    value owns the file. `dataset_offset` is where the data set begins in it, after preamble and file meta.
+    """
+
+    path: Path
+    dataset_offset: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    association_id: str
+    received_at: datetime
+
+
+class Ingested(StrEnum):
+    """What became of a Received."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    OWN = "own object"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One image the node holds. `digest` is the SHA-256 (hex) of the data set's bytes as received."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    path: Path
+    calling_ae_title: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One thing to be done; (kind, study, revision, destination) is unique. `destination` is "" for ANALYSE."""
+
+    id: int
+    kind: Kind
+    study_instance_uid: str
+    revision: int
+    destination: str
+    priority: int
+    state: State
+    attempts: int
+    available_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on an item until a moment, proven by its token (fencing)."""
+
+    item: WorkItem
+    token: str
+    owner: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The work is finished."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The work could not be done now and should be tried again, because of `reason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The work cannot be done, because of `reason`; a person decides what follows."""
+
+    reason: str
+
+
+Outcome = Done | Retry | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one image was not scored: a stable code for programs, a sentence for people."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How far one image lies from the bank's normals.
+
+    Attributes
+    ----------
+    value
+        Anomaly score, >= 0, no unit; higher is always further from normal.
+    percentile
+        Share of the calibration normals with a lower score, in percent [0, 100].
+    z_score
+        (value - mean) / standard deviation of the calibration normals' scores.
+    threshold
+        Score above which an image counts as above threshold.
+    above
+        Whether ``value > threshold``.
+    view_distances
+        k-th neighbour distance of each view, in the order of the bank's views.
+    neighbours
+        Identifiers of the nearest normal images, nearest first.
+    """
+
+    value: float
+    percentile: float
+    z_score: float
+    threshold: float
+    above: bool
+    view_distances: tuple[float, ...] = ()
+    neighbours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which bank and algorithm made a score; goes into every report."""
+
+    bank_hash: str
+    bank_name: str
+    algorithm: str
+    algorithm_version: str
+    backbone: str
+    head: str
+    k: int
+    views: tuple[str, ...]
+    false_positive_rate: float
+    normal_images: int
+    calibration_images: int
+    population: str
+    site: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What became of one image of a study: exactly one of `score` and `refusal` is set."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    score: Score | None = None
+    refusal: Refusal | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """The answer to one revision of a study. The image with the highest score decides the verdict."""
+
+    study_instance_uid: str
+    revision: int
+    verdict: Verdict
+    images: tuple[ImageResult, ...]
+    reason: str = ""
+    decisive: int | None = None
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Provenance of the decisive image, if any image was scored."""
+        return None if self.decisive is None else self.images[self.decisive].provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished DICOM object: its identifiers and its bytes as a Part 10 file."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    content: bytes = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A peer that results are sent to."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a destination answered to one object: DIMSE status, and whether it counts as stored."""
+
+    destination: str
+    sop_instance_uid: str
+    status: int
+    comment: str = ""

@@ -1,0 +1,1 @@
+"""Logs, metrics and audit, without patient attributes."""

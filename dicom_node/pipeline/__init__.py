@@ -1,0 +1,1 @@
+"""The order of things: alone knows it, alone opens transactions."""

@@ -1,0 +1,1 @@
+"""DIMSE in: what peers may send, and the status that answers it."""

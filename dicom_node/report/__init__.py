@@ -1,0 +1,1 @@
+"""A score to DICOM objects."""

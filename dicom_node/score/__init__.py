@@ -1,0 +1,1 @@
+"""Pixels to a number: the frozen backbone, the head, the bank."""

@@ -1,0 +1,1 @@
+"""What we hold: files, instances, studies, reports."""

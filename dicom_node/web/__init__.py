@@ -1,0 +1,1 @@
+"""The reading worklist a person looks at."""

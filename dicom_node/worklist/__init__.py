@@ -1,0 +1,1 @@
+"""The worklists of the PACS (MWL, UPS) and retrieval from it."""

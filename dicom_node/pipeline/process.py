@@ -1,0 +1,181 @@
+"""Analyses one revision: its images -> a result -> a report on the disk -> rows and deliveries.
+
+What is slow happens before the transaction; `Prepared.commit` only writes rows, in the transaction that
+acknowledges the work item, so that a report exists exactly when its analysis is COMPLETED.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from pydicom import Dataset, dcmread
+from sqlalchemy import Connection, Engine
+
+from dicom_node.db.engine import reading
+from dicom_node.domain.errors import NotFoundError
+from dicom_node.domain.types import (
+    Done,
+    ImageResult,
+    Instance,
+    Kind,
+    Outcome,
+    Refusal,
+    Refuse,
+    StudyResult,
+    Verdict,
+    WorkItem,
+)
+from dicom_node.pipeline.ingest import READ_ERRORS
+from dicom_node.pipeline.verdict import UNDECODABLE, conclude
+from dicom_node.queue import items
+from dicom_node.report import sr
+from dicom_node.store import instances, reports, studies
+from dicom_node.store.files import FileStore
+
+log = logging.getLogger(__name__)
+
+SELFTEST_AE_TITLE = "DICOM-SELFTEST"
+"""Studies from this AE title are answered like any other but their reports stay in the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a handler did: the outcome, and the rows that belong to it."""
+
+    outcome: Outcome
+    commit: Callable[[Connection], None]
+
+
+class Analyse:
+    """Handler of ANALYSE work items.
+
+    Parameters
+    ----------
+    analyse
+        Scores one image or says why not; the only thing here that knows a bank.
+    destinations
+        Names of the destinations that get every report.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        files: FileStore,
+        analyse: Callable[[Dataset], ImageResult],
+        equipment: sr.Equipment,
+        destinations: Sequence[str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._files = files
+        self._analyse = analyse
+        self._equipment = equipment
+        self._destinations = tuple(destinations)
+        self._clock = clock
+
+    def __call__(self, item: WorkItem) -> Prepared:
+        """Score the revision and prepare its report."""
+        held, closed_at = self._revision(item)
+        images = []
+        headers = []
+        for instance in held:
+            header, image = self._image(instance)
+            headers.append(header)
+            images.append(image)
+        result = conclude(item.study_instance_uid, item.revision, images)
+        return self._prepare(item, result, held, headers, closed_at, Done(result.verdict.value))
+
+    def give_up(self, item: WorkItem, reason: str) -> Prepared:
+        """Prepare a *failed* report: the study gets an answer although its analysis never ended."""
+        held, closed_at = self._revision(item)
+        refusal = Refusal("failed", reason)
+        images = [
+            ImageResult(i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, refusal=refusal)
+            for i in held
+        ]
+        result = StudyResult(
+            item.study_instance_uid, item.revision, Verdict.FAILED, tuple(images), reason=reason
+        )
+        headers = [_header(i) for i in held]
+        return self._prepare(item, result, held, headers, closed_at, Refuse(reason))
+
+    def _revision(self, item: WorkItem) -> tuple[tuple[Instance, ...], datetime]:
+        with reading(self._engine) as conn:
+            held = instances.of_revision(conn, self._files, item.study_instance_uid, item.revision)
+            closed_at = studies.revision_closed_at(conn, item.study_instance_uid, item.revision)
+        if not held or closed_at is None:
+            raise NotFoundError(
+                f"revision {item.revision} of study {item.study_instance_uid} has no image or is still open"
+            )
+        return held, closed_at
+
+    def _image(self, instance: Instance) -> tuple[Dataset, ImageResult]:
+        try:
+            dataset = dcmread(instance.path)
+        except READ_ERRORS as error:
+            reason = f"the stored data set cannot be read ({type(error).__name__})"
+            return Dataset(), _refused(instance, Refusal(UNDECODABLE, reason))
+        image = self._analyse(dataset)
+        header = Dataset({e.tag: e for e in dataset if e.keyword not in _PIXELS})
+        return header, image
+
+    def _prepare(
+        self,
+        item: WorkItem,
+        result: StudyResult,
+        held: Sequence[Instance],
+        headers: Sequence[Dataset],
+        closed_at: datetime,
+        outcome: Outcome,
+    ) -> Prepared:
+        with reading(self._engine) as conn:
+            earlier = reports.of_study(conn, item.study_instance_uid, before_revision=item.revision)
+        report = sr.build(result, headers, self._equipment, closed_at, predecessors=earlier)
+        digest = self._files.put_report(report.content)
+        bank_hash = result.provenance.bank_hash if result.provenance else ""
+        selftest = all(i.calling_ae_title == SELFTEST_AE_TITLE for i in held)
+
+        def commit(conn: Connection) -> None:
+            now = self._clock()
+            reports.add(
+                conn,
+                report,
+                digest=digest,
+                revision=item.revision,
+                bank_hash=bank_hash,
+                verdict=result.verdict,
+                result=asdict(result),
+                at=now,
+            )
+            for name in () if selftest else self._destinations:
+                items.schedule(
+                    conn,
+                    Kind.DELIVER,
+                    item.study_instance_uid,
+                    item.revision,
+                    now,
+                    destination=name,
+                    priority=item.priority,
+                )
+
+        log.info("study answered", extra={"verdict": result.verdict.value, "images": len(result.images)})
+        return Prepared(outcome, commit)
+
+
+_PIXELS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
+
+
+def _refused(instance: Instance, refusal: Refusal) -> ImageResult:
+    return ImageResult(
+        instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid, refusal=refusal
+    )
+
+
+def _header(instance: Instance) -> Dataset:
+    try:
+        return dcmread(instance.path, stop_before_pixels=True)
+    except READ_ERRORS:
+        return Dataset()

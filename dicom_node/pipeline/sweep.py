@@ -1,0 +1,38 @@
+"""Puts right what a dead process left behind: leases that ran out, files that were never adopted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from dicom_node.db.engine import reading, writing
+from dicom_node.queue import leases
+from dicom_node.store.files import FileStore
+
+log = logging.getLogger(__name__)
+
+STALE = timedelta(hours=1)
+"""Age at which a file in ``incoming`` belongs to no transfer any more (a transfer is cut off long before)."""
+
+
+def rescue_leases(engine: Engine, clock: Callable[[], datetime]) -> int:
+    """Give items whose lease has run out back to the queue; return how many."""
+    with reading(engine) as conn:
+        if not leases.expired(conn, clock()):
+            return 0
+    with writing(engine) as conn:
+        rescued = leases.rescue(conn, clock())
+    if rescued:
+        log.warning("leases had run out, their work is scheduled again", extra={"items": rescued})
+    return rescued
+
+
+def sweep_incoming(files: FileStore, clock: Callable[[], datetime]) -> int:
+    """Remove files that a cut-off transfer left; none of them was ever acknowledged."""
+    removed = files.sweep_incoming(clock() - STALE)
+    if removed:
+        log.warning("files of cut-off transfers removed", extra={"files": removed})
+    return removed

@@ -1,0 +1,185 @@
+"""Takes work items and sees each through: claim, handle under a heartbeat, commit with the acknowledgement.
+
+Owns the second of the two places where any exception is caught: whatever a study does to its handler, the
+worker lives on and the study is tried again, then answered with a *failed* report.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+from uuid import uuid4
+
+from sqlalchemy import Engine
+
+from dicom_node.config import Queue
+from dicom_node.db.engine import writing
+from dicom_node.domain.errors import DatabaseError, LeaseLostError, NodeError
+from dicom_node.domain.types import Kind, Lease, Refuse, Retry, WorkItem
+from dicom_node.observe.context import bound
+from dicom_node.pipeline.process import Prepared
+from dicom_node.queue import leases
+from dicom_node.queue.policy import backoff
+
+log = logging.getLogger(__name__)
+
+
+class Handler(Protocol):
+    """What does the work of one kind."""
+
+    def __call__(self, item: WorkItem) -> Prepared:
+        """Do the work, write no row, return what to commit."""
+
+    def give_up(self, item: WorkItem, reason: str) -> Prepared:
+        """Return what to commit when no attempt is left."""
+
+
+class Worker:
+    """One worker: a loop over the queue, alone in its thread.
+
+    Parameters
+    ----------
+    handlers
+        One handler for each kind this worker takes.
+    owner
+        Name shown beside the lease, e.g. host, process and thread.
+    jitter
+        Returns a number in [0, 1) for each backoff.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Queue,
+        handlers: Mapping[Kind, Handler],
+        owner: str,
+        clock: Callable[[], datetime],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._handlers = handlers
+        self._owner = owner
+        self._clock = clock
+        self._jitter = jitter
+        self._attempts = {Kind.ANALYSE: config.analyse_attempts, Kind.DELIVER: config.deliver_attempts}
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; an item begun is finished first."""
+        while not stop.is_set():
+            try:
+                worked = self.step()
+            except DatabaseError as error:
+                log.warning("the database is away, waiting", extra={"reason": str(error)})
+                stop.wait(self._config.backoff_seconds)
+                continue
+            if not worked:
+                stop.wait(self._config.poll_seconds)
+
+    def step(self) -> bool:
+        """Take one item and see it through; return False if there was none.
+
+        Raises
+        ------
+        DatabaseError
+            If the database is away; an item already claimed comes back when its lease has run out.
+        """
+        with writing(self._engine) as conn:
+            lease = leases.claim(
+                conn,
+                self._owner,
+                self._clock(),
+                self._config.lease_seconds,
+                str(uuid4()),
+                kinds=tuple(self._handlers),
+            )
+        if lease is None:
+            return False
+        item = lease.item
+        with bound(work_item=item.id, kind=item.kind.value, study_instance_uid=item.study_instance_uid):
+            with _Heartbeat(self._engine, self._config.lease_seconds, lease, self._clock):
+                prepared = self._handle(item)
+            self._settle(lease, prepared)
+        return True
+
+    def _handle(self, item: WorkItem) -> Prepared:
+        handler = self._handlers[item.kind]
+        allowed = self._attempts[item.kind]
+        if item.attempts > allowed:
+            return self._give_up(item, item.reason or "the process that worked on it died every time")
+        try:
+            prepared = handler(item)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one study must not stop the worker (design: one of two places)
+            log.exception("an attempt failed", extra={"attempt": item.attempts})
+            prepared = Prepared(Retry(_describe(error)), lambda _conn: None)
+        if isinstance(prepared.outcome, Retry) and item.attempts >= allowed:
+            return self._give_up(item, prepared.outcome.reason)
+        return prepared
+
+    def _give_up(self, item: WorkItem, reason: str) -> Prepared:
+        told = f"gave up after {min(item.attempts, self._attempts[item.kind])} attempts: {reason}"
+        try:
+            return self._handlers[item.kind].give_up(item, told)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the same place, for the last answer to the same study
+            log.exception("not even a failed report could be made")
+            return Prepared(Refuse(f"{told}; and no report could be made: {_describe(error)}"), lambda _c: None)
+
+    def _settle(self, lease: Lease, prepared: Prepared) -> None:
+        item, outcome = lease.item, prepared.outcome
+        now = self._clock()
+        retry_at = now + backoff(
+            item.attempts, self._config.backoff_seconds, self._config.backoff_cap_seconds, self._jitter()
+        )
+        try:
+            with writing(self._engine) as conn:
+                state = leases.acknowledge(conn, lease, outcome, now, retry_at)
+                prepared.commit(conn)
+        except LeaseLostError as error:
+            log.warning("a late acknowledgement changed nothing", extra={"reason": str(error)})
+            return
+        if isinstance(outcome, Retry | Refuse):
+            log.warning("work not done", extra={"state": state.value, "reason": outcome.reason})
+
+
+class _Heartbeat:
+    """Extends a lease from a thread of its own while the work goes on."""
+
+    def __init__(
+        self, engine: Engine, lease_seconds: float, lease: Lease, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._seconds = lease_seconds
+        self._lease = lease
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._seconds / 3):
+            try:
+                with writing(self._engine) as conn:
+                    leases.heartbeat(conn, self._lease, self._clock(), self._seconds)
+            except LeaseLostError:
+                return
+            except DatabaseError as error:
+                log.warning("a heartbeat did not reach the database", extra={"reason": str(error)})
+
+
+def _describe(error: Exception) -> str:
+    """Return what may be shown of an error: our own messages whole, of a library's only the kind."""
+    return str(error) if isinstance(error, NodeError) else f"unexpected {type(error).__name__}"

@@ -1,7 +1,8 @@
 """Opens the database. Owns what each database needs to be durable; knows nothing of the tables.
 
 SQLite: WAL, synchronous=FULL, foreign keys, and BEGIN IMMEDIATE so that a writer waits at the start of its
-transaction instead of failing in the middle. PostgreSQL: its own defaults.
+transaction instead of failing in the middle. PostgreSQL: synchronous commit whatever the server's default, and
+bounds on every wait (connect, silent peer, lock, idle transaction), so that a C-STORE is answered in any case.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dicom_node.config import Db
 from dicom_node.domain.errors import ConfigError, DatabaseError
 
-BUSY_SECONDS = 30
+__all__ = ["BUSY_SECONDS", "Engine", "open_engine", "reading", "writing"]
+
+BUSY_SECONDS = 30.0
+
+_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 
 
-def open_engine(config: Db) -> Engine:
+def open_engine(config: Db, busy_seconds: float = BUSY_SECONDS) -> Engine:
     """Return an engine for ``[db] url``; the folder of an SQLite file is created.
+
+    Parameters
+    ----------
+    config
+        The section ``[db]``.
+    busy_seconds
+        How long a statement waits for another transaction before it gives up.
 
     Raises
     ------
@@ -44,25 +57,43 @@ def open_engine(config: Db) -> Engine:
     if url.get_backend_name() == "sqlite":
         if url.database in {None, "", ":memory:"}:
             raise ConfigError(["db.url: an in-memory database would lose every study; name a file"])
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError([f"db.url: the folder {folder} cannot be made: {error.strerror}"]) from error
+        engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
     try:
-        return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=10)
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args=_postgresql_arguments(url, busy_seconds),
+            pool_pre_ping=True,
+            pool_size=10,
+        )
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(["db.url: PostgreSQL needs the extra: pip install 'dicom-node[postgres]'"]) from error
 
 
+def _postgresql_arguments(url: URL, busy_seconds: float) -> dict[str, Any]:
+    """Bound every wait; what the URL itself says stands."""
+    arguments: dict[str, Any] = {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        "options": f"-c synchronous_commit=on -c lock_timeout={int(busy_seconds * 1000)}"
+        " -c idle_in_transaction_session_timeout=60000",
+    }
+    return {key: value for key, value in arguments.items() if key not in url.query}
+
+
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_SECONDS * 1000}",
-    ):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -78,12 +109,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises
     ------
     DatabaseError
-        If the database is away or locked for longer than 30 s.
+        If the database is away, or locked for longer than `BUSY_SECONDS`.
     """
     try:
         with engine.begin() as conn:
             yield conn
-    except OperationalError as error:
+    except _AWAY as error:
         raise _away(error) from error
 
 
@@ -99,9 +130,9 @@ def reading(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect().execution_options(read_only=True) as conn, conn.begin():
             yield conn
-    except OperationalError as error:
+    except _AWAY as error:
         raise _away(error) from error
 
 
-def _away(error: DBAPIError) -> DatabaseError:
-    return DatabaseError(f"the database did not answer: {error.orig}")
+def _away(error: SQLAlchemyError) -> DatabaseError:
+    return DatabaseError(f"the database did not do what was asked: {getattr(error, 'orig', None) or error}")

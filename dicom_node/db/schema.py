@@ -140,6 +140,13 @@ instances = Table(
 
 `conflict` marks bytes that came under a SOP Instance UID already held with other bytes: kept apart, not scored.
 """
+Index(
+    "uq_instances_one_without_conflict",
+    instances.c.sop_instance_uid,
+    unique=True,
+    sqlite_where=instances.c.conflict.is_(False),
+    postgresql_where=instances.c.conflict.is_(False),
+)
 
 work_items = Table(
     "work_items",

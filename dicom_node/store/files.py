@@ -1,0 +1,248 @@
+"""Keeps bytes: received instances and reports, each in a file named by its SHA-256.
+
+Owns the order "write, sync the file, move it into place, sync the folder" and may not know the database: a file
+without a row is harmless, and whoever commits the row calls `adopt` first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+from dicom_node.domain.errors import OutOfResourcesError, StoreError
+
+_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE}
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+_FIRST_ELEMENT = 132  # where File Meta Information begins: after preamble and "DICM" (PS3.10 section 7.1)
+
+
+class FileStore:
+    """The folder ``[store] root``: ``incoming/`` (staging), ``instances/`` and ``reports/``.
+
+    Several processes may use one root at the same time.
+
+    Parameters
+    ----------
+    root
+        Made with mode 0700 where missing.
+    reserve_bytes
+        Free space below which nothing more is taken in.
+    fsync
+        Makes what a file descriptor stands for durable.
+    link
+        Gives a file a second name, failing where that name is taken.
+
+    Attributes
+    ----------
+    incoming
+        Folder in which received files are staged; on the same file system as the store proper.
+
+    Raises
+    ------
+    OutOfResourcesError, StoreError
+        If the folders cannot be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        reserve_bytes: int,
+        *,
+        fsync: Callable[[int], None] = os.fsync,
+        link: Callable[[Path, Path], None] = os.link,
+    ) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self._instances = root / "instances"
+        self._reports = root / "reports"
+        self._reserve = reserve_bytes
+        self._fsync = fsync
+        self._link = link
+        self._durable_folders: set[Path] = set()
+        with _told(f"the store's folders under {root} cannot be made"):
+            for folder in (self.incoming, self._instances, self._reports):
+                self._make_folder(folder)
+
+    def require_space(self, nbytes: int = 0) -> None:
+        """Check that `nbytes` more would leave the reserve untouched.
+
+        Raises
+        ------
+        OutOfResourcesError
+            If they would not; the message says how much is free.
+        """
+        with _told(f"the free space of {self.root} cannot be told"):
+            free = shutil.disk_usage(self.root).free
+        if free - nbytes < self._reserve:
+            raise OutOfResourcesError(
+                f"the store has {free} bytes free and {nbytes} more are wanted; "
+                f"{self._reserve} must stay free (store.reserve_megabytes)"
+            )
+
+    def digest(self, path: Path, offset: int) -> tuple[str, int]:
+        """Return SHA-256 (hex) and size in bytes of a file from `offset` to its end, read as a stream.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be read or ends before `offset`.
+        """
+        with _told(f"{path.name} cannot be read"), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size - offset
+            if size < 0:
+                raise StoreError(
+                    f"{path.name} ends {-size} bytes before its data set; it should begin at {offset}"
+                )
+            file.seek(offset)
+            return hashlib.file_digest(file, "sha256").hexdigest(), size
+
+    def instance_path(self, digest: str) -> Path:
+        """Return where the instance whose data set has this SHA-256 is, or would be, kept."""
+        return self._instances / digest[:2] / f"{digest}.dcm"
+
+    def adopt(self, staged: Path, digest: str) -> Path:
+        """Take a staged Part 10 file into the store; on return it survives a loss of power.
+
+        May be called again with the same bytes, by any process and after any crash. A good file already there
+        stays untouched (and is synced: whoever wrote it may not have come that far); a damaged one is replaced.
+
+        Parameters
+        ----------
+        staged
+            The file, in `incoming`. It is gone on return.
+        digest
+            What `digest` returned for its data set.
+
+        Raises
+        ------
+        OutOfResourcesError
+            If the disk or a quota is full.
+        StoreError
+            If the file system fails in another way. The staged file may remain.
+        """
+        target = self.instance_path(digest)
+        with _told(f"instance {digest} cannot be kept"):
+            self._place(staged, target, lambda: self._dataset_digest(target) == digest)
+        return target
+
+    def put_report(self, content: bytes) -> str:
+        """Keep a report durably and return the SHA-256 (hex) of its bytes, under which it can be read again.
+
+        Raises
+        ------
+        OutOfResourcesError, StoreError
+            As `adopt`.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        staged = self.incoming / f"report-{uuid4()}"
+        with _told(f"report {digest} cannot be kept"):
+            try:
+                staged.write_bytes(content)
+                target = self._report_path(digest)
+                self._place(staged, target, lambda: self.digest(target, 0)[0] == digest)
+            finally:
+                staged.unlink(missing_ok=True)
+        return digest
+
+    def read_report(self, digest: str) -> bytes:
+        """Return a report's bytes, checked against their digest.
+
+        Raises
+        ------
+        StoreError
+            If the file is missing, unreadable, or not what its name says.
+        """
+        with _told(f"report {digest} cannot be read"):
+            content = self._report_path(digest).read_bytes()
+        seen = hashlib.sha256(content).hexdigest()
+        if seen != digest:
+            raise StoreError(
+                f"report {digest} is damaged: its bytes have SHA-256 {seen}; restore it from a backup"
+            )
+        return content
+
+    def sweep_incoming(self, before: datetime) -> int:
+        """Remove staged files last written before a moment; return how many."""
+        removed = 0
+        with _told("stale staged files cannot be removed"):
+            for path in list(self.incoming.iterdir()):
+                try:
+                    if path.is_file() and path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+                        removed += 1
+                except FileNotFoundError:
+                    continue
+        return removed
+
+    def _report_path(self, digest: str) -> Path:
+        return self._reports / digest[:2] / f"{digest}.dcm"
+
+    def _place(self, staged: Path, target: Path, is_good: Callable[[], bool]) -> None:
+        self._make_folder(target.parent)
+        if target.exists() and is_good():
+            self._sync(target)
+        else:
+            staged.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            self._sync(staged)
+            self._move(staged, target)
+        self._sync(target.parent)
+        staged.unlink(missing_ok=True)
+
+    def _move(self, staged: Path, target: Path) -> None:
+        if target.exists():  # and is damaged
+            staged.replace(target)
+            return
+        try:
+            self._link(staged, target)
+        except FileExistsError:  # just now, by another process, of the same bytes
+            self._sync(target)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:  # some network shares
+                raise
+            staged.replace(target)
+
+    def _dataset_digest(self, path: Path) -> str:
+        """Digest the data set of a kept file; "" where its File Meta Information cannot be followed."""
+        with path.open("rb") as file:
+            start = file.read(_FIRST_ELEMENT + 12)
+        # (0002,0000) UL: tag 4, VR 2, length 2, value 4 bytes, always little endian
+        if start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(start) < _FIRST_ELEMENT + 12:
+            return ""
+        offset = _FIRST_ELEMENT + 12 + int.from_bytes(start[-4:], "little")
+        return self.digest(path, offset)[0] if offset <= path.stat().st_size else ""
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder, and its parents, such that their entries are durable before anything is put inside."""
+        if folder in self._durable_folders and folder.is_dir():
+            return
+        if not folder.parent.is_dir():
+            self._make_folder(folder.parent)
+        folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        # Synced even where it was there already: whoever made it may not have come that far.
+        self._sync(folder.parent)
+        self._durable_folders.add(folder)
+
+    def _sync(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        kind = OutOfResourcesError if error.errno in _EXHAUSTED else StoreError
+        raise kind(f"{what}: {error.strerror or error}") from error

@@ -1,0 +1,205 @@
+"""Databases for tests: every test that asks for `engine` runs on SQLite and on PostgreSQL.
+
+PostgreSQL is the server that ``DICOM_NODE_TEST_POSTGRES`` names (its user must be able to create databases),
+else a private cluster started from Debian's binaries, else a skip with the reason. Each test gets a database of
+its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+
+from dicom_node.config import Db
+from dicom_node.db.engine import open_engine
+from dicom_node.db.migrate import upgrade
+
+
+@dataclass
+class PostgresServer:
+    """Hands out databases on one server; `template` is one that is already at the newest schema."""
+
+    url: URL
+    prefix: str = field(default_factory=lambda: f"dicom_node_test_{os.getpid()}")
+    _names: Iterator[int] = field(default_factory=count)
+    _template: str = ""
+
+    def __post_init__(self) -> None:
+        self._admin = create_engine(self.url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+
+    def create(self, *, migrated: bool) -> URL:
+        if migrated and not self._template:
+            template = self.create(migrated=False)
+            engine = open_engine(Db(url=template.render_as_string(hide_password=False)))
+            upgrade(engine)
+            engine.dispose()
+            self._template = str(template.database)
+        name = f"{self.prefix}_{next(self._names)}"
+        with self._admin.connect() as conn:
+            conn.execute(text(f"CREATE DATABASE {name} TEMPLATE {self._template if migrated else 'template0'}"))
+        return self.url.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        with self._admin.connect() as conn:
+            conn.execute(text(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)"))
+
+    def close(self) -> None:
+        if self._template:
+            self.drop(self.url.set(database=self._template))
+        self._admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Return a running PostgreSQL server, or skip; one for each pytest-xdist worker."""
+    named = os.environ.get("DICOM_NODE_TEST_POSTGRES")
+    if named:
+        server = PostgresServer(make_url(named))
+        yield server
+        server.close()
+        return
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
+    if not found:
+        pytest.skip(
+            "no PostgreSQL: DICOM_NODE_TEST_POSTGRES is not set and Debian's binaries are not installed"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="dicom-node-pg-"))  # short: a socket's path has at most 107 bytes
+    try:
+        with _cluster(found[-1].parent, folder):
+            server = PostgresServer(
+                URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
+            )
+            yield server
+            server.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _cluster:  # noqa: N801 - reads as a verb
+    """A throw-away cluster on a Unix socket, without fsync, run by `postgres` where we are root."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self.binaries, self.folder = binaries, folder
+        self.as_user: dict[str, object] = {}
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+            self.as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+
+    def __enter__(self) -> None:
+        data = self.folder / "data"
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+        subprocess.run(
+            [
+                str(self.binaries / "initdb"),
+                "-D",
+                str(data),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "-N",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+            env=environment,
+            **self.as_user,  # type: ignore[call-overload]
+        )
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+            "autovacuum": "off",
+            "max_connections": "100",
+            "shared_buffers": "32MB",
+        }
+        command = [str(self.binaries / "postgres"), "-D", str(data)]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        if shutil.which("setpriv"):  # ends with us even if we are killed
+            command = ["setpriv", "--pdeathsig", "INT", "--", *command]
+        self.log = (self.folder / "log").open("wb")
+        self.process = subprocess.Popen(
+            command,
+            stdout=self.log,
+            stderr=self.log,
+            cwd=self.folder,
+            env=environment,
+            **self.as_user,  # type: ignore[call-overload]
+        )
+        ready = [str(self.binaries / "pg_isready"), "-q", "-h", str(self.folder)]
+        for _ in range(600):
+            if subprocess.run(ready, check=False).returncode == 0:
+                return
+            if self.process.poll() is not None:
+                break
+        self.__exit__()
+        raise RuntimeError("PostgreSQL did not start:\n" + (self.folder / "log").read_text(errors="replace"))
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        self.log.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """Return the URL of a migrated PostgreSQL database that only this test uses."""
+    url = postgres_server.create(migrated=True)
+    yield url.render_as_string(hide_password=False)
+    postgres_server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = open_engine(Db(url=f"sqlite:///{path}"))
+    upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a migrated database, once on SQLite and once on PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    path = tmp_path / "node.db"
+    shutil.copyfile(request.getfixturevalue("_sqlite_template"), path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """Return an engine on a migrated database, once on SQLite and once on PostgreSQL."""
+    engine = open_engine(Db(url=database_url))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Return an engine on a database without any table, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        engine = open_engine(Db(url=f"sqlite:///{tmp_path / 'empty.db'}"))
+        yield engine
+        engine.dispose()
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create(migrated=False)
+    engine = open_engine(Db(url=url.render_as_string(hide_password=False)))
+    yield engine
+    engine.dispose()
+    server.drop(url)

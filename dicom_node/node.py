@@ -11,21 +11,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dicom_node import __version__
 from dicom_node.config import Config
 from dicom_node.db import migrate
-from dicom_node.db.engine import Engine, open_engine, reading, writing
-from dicom_node.domain.types import Delivery, Destination, Kind
+from dicom_node.db.engine import Engine, open_engine, writing
+from dicom_node.domain.errors import ConfigError, NodeError
+from dicom_node.domain.types import Delivery, Destination, ImageResult, Kind
 from dicom_node.pipeline.custody import Associations
-from dicom_node.pipeline.dispatch import Dispatch
 from dicom_node.pipeline.ingest import Ingest
 from dicom_node.store import node_facts
 from dicom_node.store.files import FileStore
 
+# Rooms that load torch, highdicom or a network are imported where they are used: receiving alone needs none.
 if TYPE_CHECKING:
+    from dicom_node.pipeline.readiness import Finding
+    from dicom_node.pipeline.selftest import Passed
     from dicom_node.pipeline.worker import Handler, Worker
     from dicom_node.report.sr import Equipment
     from dicom_node.score.scorer import Analyser
@@ -48,10 +52,10 @@ class Node:
     device_uid: str
     destinations: dict[str, Destination]
 
-    @property
-    def calling_ae_title(self) -> str:
-        """AE title that the node uses as a client."""
-        return self.config.deliver.calling_ae_title or self.config.receive.ae_title
+
+def calling_ae_title(config: Config) -> str:
+    """Return the AE title that the node uses as a client."""
+    return config.deliver.calling_ae_title or config.receive.ae_title
 
 
 def destinations_of(config: Config) -> dict[str, Destination]:
@@ -110,7 +114,7 @@ def sender(node: Node) -> Callable[[Destination, bytes], Delivery]:
     deliver = node.config.deliver
     return partial(
         scu.send,
-        calling_ae_title=node.calling_ae_title,
+        calling_ae_title=calling_ae_title(node.config),
         timeout=deliver.timeout,
         maximum_pdu_size=deliver.maximum_pdu_size,
     )
@@ -121,9 +125,12 @@ def workers(node: Node, count: int) -> list[Worker]:
 
     The last keeps results flowing while every other worker is busy with pixels.
     """
+    from dicom_node.pipeline.dispatch import Dispatch
     from dicom_node.pipeline.process import Analyse
     from dicom_node.pipeline.worker import Worker
 
+    if count == 0:
+        return []
     analyse = Analyse(
         node.engine,
         node.files,
@@ -138,8 +145,7 @@ def workers(node: Node, count: int) -> list[Worker]:
     made = [
         Worker(node.engine, node.config.queue, everything, f"{host}:{number}", now) for number in range(count)
     ]
-    if count:
-        made.append(Worker(node.engine, node.config.queue, {Kind.DELIVER: dispatch}, f"{host}:deliver", now))
+    made.append(Worker(node.engine, node.config.queue, {Kind.DELIVER: dispatch}, f"{host}:deliver", now))
     return made
 
 
@@ -154,7 +160,7 @@ def receiving(node: Node) -> Iterator[tuple[str, int]]:
         incoming=node.files.incoming,
         ingest=Ingest(node.engine, node.files, node.device_uid, now),
         admit=node.files.require_space,
-        opened=associations.opened,
+        opened=lambda a: associations.opened(a.id, a.calling, a.called, a.peer_address, a.at),
         ended=associations.ended,
         clock=now,
     )
@@ -202,17 +208,47 @@ def run(
         log.info("stopping: what was begun is finished first")
 
 
-__all__: Sequence[str] = (
-    "Node",
-    "analyser",
-    "destinations_of",
-    "equipment",
-    "now",
-    "open_node",
-    "reading",
-    "receiving",
-    "run",
-    "sender",
-    "workers",
-    "writing",
-)
+def check(config: Config) -> list[Finding]:
+    """Look at everything a start depends on; see `readiness`."""
+    from dicom_node.deliver import scu
+    from dicom_node.pipeline import readiness
+    from dicom_node.pipeline.readiness import Finding
+
+    findings = [Finding("configuration", True, "valid")]
+    try:
+        with open_node(config) as node:
+            findings.append(Finding("database", True, f"answers, schema {migrate.current(node.engine)}"))
+            findings.append(readiness.store(node.files.root, node.files.require_space))
+    except NodeError as error:
+        findings.append(Finding("database and store", False, str(error)))
+    findings += readiness.banks(config.score.banks)
+    echo = partial(scu.echo, calling_ae_title=calling_ae_title(config), timeout=config.deliver.timeout)
+    return findings + readiness.destinations(destinations_of(config).values(), echo)
+
+
+def selftest(config: Config, *, deliver: bool, timeout: float) -> Passed:
+    """Send a phantom to the running node of this configuration; see `pipeline.selftest`."""
+    from dicom_node.pipeline import selftest as test
+    from dicom_node.score.bank import BankStore
+
+    if config.receive.port == 0:
+        raise ConfigError(["receive.port: is 0, a free port that only the running node knows; name one"])
+    host = "127.0.0.1" if config.receive.host in {"0.0.0.0", "::"} else config.receive.host  # noqa: S104 - compared, not bound
+    port = Destination("the node itself", config.receive.ae_title, host, config.receive.port)
+    active = list(BankStore(config.score.banks).active_hashes().values())
+    with open_node(config) as node:
+        return test.run(
+            node.engine,
+            node.files,
+            port,
+            active,
+            tuple(node.destinations) if deliver else (),
+            timeout,
+        )
+
+
+def score_files(config: Config, paths: Sequence[Path], bank: str | None) -> Iterator[ImageResult]:
+    """Score files one by one with the named or the active bank."""
+    scorer = analyser(config)
+    for path in paths:
+        yield scorer.analyse_file(path, bank)

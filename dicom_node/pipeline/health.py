@@ -16,7 +16,7 @@ from dicom_node.queue import items
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Counts of work items by (kind, state), free bytes of the store, and the oldest due work's age in seconds."""
+    """Work items by (kind, state), free bytes of the store, and seconds that the oldest due item has waited."""
 
     counts: Mapping[tuple[str, str], int]
     free_bytes: int

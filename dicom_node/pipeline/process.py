@@ -79,38 +79,43 @@ class Analyse:
     def __call__(self, item: WorkItem) -> Prepared:
         """Score the revision and prepare its report."""
         held, closed_at = self._revision(item)
-        images = []
-        headers = []
-        for instance in held:
-            header, image = self._image(instance)
-            headers.append(header)
-            images.append(image)
+        if held:
+            looked_at = [self._image(instance) for instance in held]
+        else:
+            held = self._conflicting(item)
+            looked_at = [(_header(instance), _refused(instance, _CONFLICT)) for instance in held]
+        headers, images = zip(*looked_at, strict=True)
         result = conclude(item.study_instance_uid, item.revision, images)
         return self._prepare(item, result, held, headers, closed_at, Done(result.verdict.value))
 
     def give_up(self, item: WorkItem, reason: str) -> Prepared:
         """Prepare a *failed* report: the study gets an answer although its analysis never ended."""
         held, closed_at = self._revision(item)
-        refusal = Refusal("failed", reason)
-        images = [
-            ImageResult(i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, refusal=refusal)
-            for i in held
-        ]
-        result = StudyResult(
-            item.study_instance_uid, item.revision, Verdict.FAILED, tuple(images), reason=reason
-        )
-        headers = [_header(i) for i in held]
+        held = held or self._conflicting(item)
+        images = tuple(_refused(instance, Refusal("failed", reason)) for instance in held)
+        result = StudyResult(item.study_instance_uid, item.revision, Verdict.FAILED, images, reason=reason)
+        headers = [_header(instance) for instance in held]
         return self._prepare(item, result, held, headers, closed_at, Refuse(reason))
 
     def _revision(self, item: WorkItem) -> tuple[tuple[Instance, ...], datetime]:
         with reading(self._engine) as conn:
             held = instances.of_revision(conn, self._files, item.study_instance_uid, item.revision)
             closed_at = studies.revision_closed_at(conn, item.study_instance_uid, item.revision)
-        if not held or closed_at is None:
-            raise NotFoundError(
-                f"revision {item.revision} of study {item.study_instance_uid} has no image or is still open"
-            )
+        if closed_at is None:
+            raise NotFoundError(f"revision {item.revision} of study {item.study_instance_uid} is still open")
         return held, closed_at
+
+    def _conflicting(self, item: WorkItem) -> tuple[Instance, ...]:
+        """Return the images of a study of which every one came under a SOP Instance UID already taken."""
+        with reading(self._engine) as conn:
+            held = instances.of_revision(
+                conn, self._files, item.study_instance_uid, item.revision, conflicts=True
+            )
+        if not held:
+            raise NotFoundError(
+                f"revision {item.revision} of study {item.study_instance_uid} has no image any more"
+            )
+        return held
 
     def _image(self, instance: Instance) -> tuple[Dataset, ImageResult]:
         try:
@@ -165,6 +170,10 @@ class Analyse:
         return Prepared(outcome, commit)
 
 
+_CONFLICT = Refusal(
+    "conflict",
+    "another image with this SOP Instance UID was already held; the sender should give each image its own",
+)
 _PIXELS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
 
 

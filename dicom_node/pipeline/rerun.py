@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from dicom_node.domain.states import Action, State, next_state
 from dicom_node.domain.types import Kind
 from dicom_node.queue import items
 from dicom_node.store import reports, studies
@@ -23,10 +24,12 @@ def retry(conn: Connection, item_id: int, now: datetime) -> int:
     IllegalTransitionError
         If its state does not allow it.
     """
-    item = items.requeue(conn, item_id, now)
+    item = items.get(conn, item_id)
+    next_state(item.state, Action.REQUEUE)
     if item.kind is not Kind.ANALYSE or reports.get(conn, item.study_instance_uid, item.revision) is None:
-        return item.id
-    items.cancel(conn, item_id, now, reason="answered by a failed report; superseded by a new revision")
+        return items.requeue(conn, item_id, now).id
     number = studies.open_revision(conn, item.study_instance_uid, now)
-    studies.close_revision(conn, item.study_instance_uid, number, now, 0.0)
+    studies.close_revision(conn, item.study_instance_uid, number, now)
+    if item.state is State.FAILED:
+        items.cancel(conn, item_id, now, reason=f"{item.reason}; analysed again as revision {number}")
     return items.schedule(conn, Kind.ANALYSE, item.study_instance_uid, number, now)

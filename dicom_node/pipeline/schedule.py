@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 class Schedule:
     """Runs the duties in the background between `start` and `stop`."""
 
-    def __init__(
-        self, engine: Engine, files: FileStore, config: Config, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, engine: Engine, files: FileStore, config: Config, clock: Callable[[], datetime]) -> None:
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 from uuid import uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from dicom_node.config import Queue
 from dicom_node.db.engine import writing
@@ -111,26 +112,17 @@ class Worker:
         allowed = self._attempts[item.kind]
         if item.attempts > allowed:
             return self._give_up(item, item.reason or "the process that worked on it died every time")
-        try:
-            prepared = handler(item)
-        except DatabaseError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one study must not stop the worker (design: one of two places)
-            log.exception("an attempt failed", extra={"attempt": item.attempts})
-            prepared = Prepared(Retry(_describe(error)), lambda _conn: None)
+        prepared = _guarded(lambda: handler(item))
         if isinstance(prepared.outcome, Retry) and item.attempts >= allowed:
             return self._give_up(item, prepared.outcome.reason)
         return prepared
 
     def _give_up(self, item: WorkItem, reason: str) -> Prepared:
         told = f"gave up after {min(item.attempts, self._attempts[item.kind])} attempts: {reason}"
-        try:
-            return self._handlers[item.kind].give_up(item, told)
-        except DatabaseError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the same place, for the last answer to the same study
-            log.exception("not even a failed report could be made")
-            return Prepared(Refuse(f"{told}; and no report could be made: {_describe(error)}"), lambda _c: None)
+        prepared = _guarded(lambda: self._handlers[item.kind].give_up(item, told))
+        if isinstance(prepared.outcome, Retry):
+            return Prepared(Refuse(f"{told}; and no report could be made: {prepared.outcome.reason}"), _nothing)
+        return prepared
 
     def _settle(self, lease: Lease, prepared: Prepared) -> None:
         item, outcome = lease.item, prepared.outcome
@@ -180,6 +172,19 @@ class _Heartbeat:
                 log.warning("a heartbeat did not reach the database", extra={"reason": str(error)})
 
 
-def _describe(error: Exception) -> str:
-    """Return what may be shown of an error: our own messages whole, of a library's only the kind."""
-    return str(error) if isinstance(error, NodeError) else f"unexpected {type(error).__name__}"
+def _guarded(handle: Callable[[], Prepared]) -> Prepared:
+    """Return what `handle` prepared; whatever else a study does to it becomes a Retry."""
+    try:
+        return handle()
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one study must not stop the worker (one of two such places)
+        # The frames without the message: a library's message may quote the value of an element.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("an attempt failed", extra={"error": type(error).__name__, "where": where})  # noqa: TRY400 - as said
+        reason = str(error) if isinstance(error, NodeError) else f"unexpected {type(error).__name__}"
+        return Prepared(Retry(reason), _nothing)
+
+
+def _nothing(_conn: Connection) -> None:
+    """Commit no row beyond the acknowledgement."""

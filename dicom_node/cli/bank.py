@@ -1,0 +1,83 @@
+"""``bank``: the administrator's hand on the banks of normals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
+
+app = typer.Typer(no_args_is_help=True, help="Build, list, show, verify and activate banks of normals.")
+Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def build(context: typer.Context, config: ConfigPath = None) -> None:
+    """Build a bank in a process of its own, so that serving goes on: the options of `python -m training build`.
+
+    For example: dicom-node bank build --images NORMALS --name chest-2026
+    """
+    with exit_codes():
+        settings = read_config(config)
+        settings.score.banks.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "training", "build", *context.args]
+    if "--out" not in context.args and "--help" not in context.args:
+        command += ["--out", str(settings.score.banks)]
+    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
+
+
+@app.command("list")
+def list_(config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """List banks; the active ones are marked.
+
+    JSON: a list of {"name", "hash", "active", "normal_images", "created_at", "population"}; a damaged bank
+    has {"name", "active", "error"}.
+    """
+    from dicom_node.pipeline import admin
+
+    with exit_codes():
+        rows = admin.list_banks(read_config(config).score.banks)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+        for row in () if as_json else rows:
+            told = row.get("error") or (
+                f"{row['normal_images']} normal images, {row['population']}, built {row['created_at']}, "
+                f"hash {str(row['hash'])[:12]}"
+            )
+            typer.echo(f"{'*' if row['active'] else ' '} {row['name']}  {told}")
+        if not rows and not as_json:
+            typer.echo("no bank; build one with `dicom-node bank build --images DIR --name NAME`")
+
+
+@app.command()
+def show(name: Name, config: ConfigPath = None) -> None:
+    """Print a bank's manifest as JSON."""
+    from dicom_node.score.bank import BankStore
+
+    with exit_codes():
+        typer.echo(BankStore(read_config(config).score.banks).manifest(name).to_json().decode())
+
+
+@app.command()
+def verify(name: Name, config: ConfigPath = None) -> None:
+    """Compare every file of a bank with its hash."""
+    from dicom_node.score.bank import BankStore
+
+    with exit_codes():
+        bank_hash = BankStore(read_config(config).score.banks).verify(name)
+        typer.echo(f"{name}: every file is what its hash says; bank hash {bank_hash}")
+
+
+@app.command()
+def activate(name: Name, config: ConfigPath = None) -> None:
+    """Use this bank from the next study on; a running node needs no restart."""
+    from dicom_node import node
+    from dicom_node.pipeline import admin
+
+    with exit_codes(), node.open_node(settings := read_config(config)) as opened:
+        bank_hash = admin.activate_bank(settings.score.banks, name, opened.engine, node.now)
+        typer.echo(f"{name} is active; bank hash {bank_hash}")

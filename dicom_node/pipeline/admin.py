@@ -1,0 +1,107 @@
+"""What a person can see and do: studies, work items, banks. Rows come back ready to print or for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from dicom_node.db import events
+from dicom_node.db.engine import reading, writing
+from dicom_node.domain.errors import BankError
+from dicom_node.pipeline import rerun
+from dicom_node.queue import items
+from dicom_node.score.bank import BankStore
+from dicom_node.store import overview
+
+
+def plain(value: Any) -> Any:
+    """Return a value that JSON can hold: moments as ISO 8601, enumerations as their value."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(held) for key, held in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(held) for held in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    return value
+
+
+def list_studies(engine: Engine, limit: int) -> list[dict[str, Any]]:
+    """Return one row a study, the one that an image came for last first."""
+    with reading(engine) as conn:
+        return [plain(asdict(study)) for study in overview.list_studies(conn, limit)]
+
+
+def show_study(engine: Engine, study_instance_uid: str) -> dict[str, list[dict[str, Any]]]:
+    """Return everything held of one study, by table.
+
+    Raises
+    ------
+    NotFoundError
+        If no image of that study was ever received.
+    """
+    with reading(engine) as conn:
+        detail = asdict(overview.show_study(conn, study_instance_uid))
+    return {name: plain(rows) for name, rows in detail.items() if name != "study_instance_uid"}
+
+
+def retry(engine: Engine, item_id: int, now: datetime) -> int:
+    """Schedule an item again (see `rerun.retry`)."""
+    with writing(engine) as conn:
+        return rerun.retry(conn, item_id, now)
+
+
+def cancel(engine: Engine, item_id: int, now: datetime) -> None:
+    """Cancel an item (see `queue.items.cancel`)."""
+    with writing(engine) as conn:
+        items.cancel(conn, item_id, now)
+
+
+def list_banks(root: Path) -> list[dict[str, Any]]:
+    """Return one row a bank, sorted by name; a damaged bank's row has "error" instead of its facts."""
+    store = BankStore(root)
+    active = store.active()
+    rows: list[dict[str, Any]] = []
+    for name in store.names():
+        row: dict[str, Any] = {"name": name, "active": name in active}
+        try:
+            manifest = store.manifest(name)
+        except BankError as error:
+            rows.append({**row, "error": str(error)})
+            continue
+        rows.append(
+            {
+                **row,
+                "hash": manifest.bank_hash,
+                "normal_images": manifest.normal_images,
+                "created_at": manifest.created_at,
+                "population": manifest.population.description,
+            }
+        )
+    return rows
+
+
+def activate_bank(root: Path, name: str, engine: Engine, clock: Callable[[], datetime]) -> str:
+    """Verify a bank, make it the active one, record the event; return the bank's hash.
+
+    Raises
+    ------
+    BankError
+        If there is no such bank or a file is not what its hash says; the active bank stays.
+    """
+    store = BankStore(root)
+    bank_hash = store.verify(name)
+    before = store.active()
+    store.activate(name, at=clock())
+    with writing(engine) as conn:
+        events.record(conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before))
+    return bank_hash

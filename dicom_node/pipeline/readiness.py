@@ -1,0 +1,76 @@
+"""Looks at everything a start depends on, and tells all that is wrong instead of stopping at the first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.domain.errors import BankError, NodeError
+from dicom_node.domain.types import Destination
+from dicom_node.score.bank import BankStore
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it is as it should be, and what was seen."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def banks(root: Path) -> list[Finding]:
+    """Verify the active banks' hashes; no active bank is a fault, since every study would go unanalysed."""
+    store = BankStore(root)
+    try:
+        active = store.active()
+    except BankError as error:
+        return [Finding("bank", False, str(error))]
+    if not active:
+        return [
+            Finding("bank", False, f"none is active in {root}; every study would be answered 'not analysed'")
+        ]
+    findings = []
+    for name in active:
+        try:
+            findings.append(Finding(f"bank {name}", True, f"every hash matches; {store.verify(name)}"))
+        except BankError as error:
+            findings.append(Finding(f"bank {name}", False, str(error)))
+    return findings
+
+
+def store(root: Path, require_space: Callable[[], None]) -> Finding:
+    """Write, sync and remove a file in the store, and compare the free space with the reserve."""
+    probe = root / "incoming" / f"check-{os.getpid()}"
+    try:
+        require_space()
+        with probe.open("wb") as file:
+            file.write(b"\0")
+            os.fsync(file.fileno())
+    except NodeError as error:
+        return Finding("store", False, str(error))
+    except OSError as error:
+        return Finding("store", False, f"{root} cannot be written: {error}")
+    finally:
+        probe.unlink(missing_ok=True)
+    return Finding("store", True, f"{root} can be written and synced")
+
+
+def destinations(configured: Iterable[Destination], echo: Callable[[Destination], None]) -> list[Finding]:
+    """C-ECHO each destination; without one, reports would stay in the node."""
+    findings = []
+    for destination in configured:
+        name = f"destination {destination.name}"
+        try:
+            echo(destination)
+        except NodeError as error:
+            findings.append(Finding(name, False, str(error)))
+        else:
+            findings.append(Finding(name, True, f"{destination.ae_title} answers C-ECHO"))
+    return findings or [
+        Finding(
+            "destinations", False, "none is configured; reports would stay in the node. Add [[destinations]]"
+        )
+    ]

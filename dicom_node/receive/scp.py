@@ -147,7 +147,8 @@ class Scp:
             with self._changed:
                 self._changed.wait(0.05)
         for association in self._negotiated():
-            association.abort()
+            if association.is_established:
+                association.abort()
         with self._changed:
             self._changed.wait_for(lambda: not self._negotiated(), timeout=_AFTER_ABORT)
         if left := self._negotiated():

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,42 +22,69 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from dicom_node.config import Db
-from dicom_node.db.engine import open_engine
-from dicom_node.db.migrate import upgrade
+from dicom_node.db.engine import open_engine, writing
+from dicom_node.db.migrate import current, head, upgrade
+from dicom_node.db.schema import metadata
+from dicom_node.domain.errors import DatabaseError
 
 
 @dataclass
 class PostgresServer:
-    """Hands out databases on one server; `template` is one that is already at the newest schema."""
+    """Hands out databases on one server. One that comes back is emptied and handed out again: that is cheap."""
 
     url: URL
     prefix: str = field(default_factory=lambda: f"dicom_node_test_{os.getpid()}")
     _names: Iterator[int] = field(default_factory=count)
-    _template: str = ""
+    _free: list[URL] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._admin = create_engine(self.url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
 
-    def create(self, *, migrated: bool) -> URL:
-        if migrated and not self._template:
-            template = self.create(migrated=False)
-            engine = open_engine(Db(url=template.render_as_string(hide_password=False)))
-            upgrade(engine)
-            engine.dispose()
-            self._template = str(template.database)
+    def create(self) -> URL:
         name = f"{self.prefix}_{next(self._names)}"
         with self._admin.connect() as conn:
-            conn.execute(text(f"CREATE DATABASE {name} TEMPLATE {self._template if migrated else 'template0'}"))
+            conn.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
         return self.url.set(database=name)
 
     def drop(self, url: URL) -> None:
         with self._admin.connect() as conn:
             conn.execute(text(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)"))
 
+    def borrow(self) -> URL:
+        """Return an empty database at the newest schema."""
+        if self._free:
+            return self._free.pop()
+        url = self.create()
+        with _opened(url) as engine:
+            upgrade(engine)
+        return url
+
+    def give_back(self, url: URL) -> None:
+        """Empty a database for the next test; one that a test changed the schema of, or blocks, is dropped."""
+        try:
+            with _opened(url) as engine, writing(engine) as conn:
+                conn.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+                same = current(engine) == head()
+        except DatabaseError:
+            same = False
+        if same:
+            self._free.append(url)
+        else:
+            self.drop(url)
+
     def close(self) -> None:
-        if self._template:
-            self.drop(self.url.set(database=self._template))
+        for url in self._free:
+            self.drop(url)
         self._admin.dispose()
+
+
+@contextmanager
+def _opened(url: URL) -> Iterator[Engine]:
+    engine = open_engine(Db(url=url.render_as_string(hide_password=False)), busy_seconds=5)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +108,7 @@ def postgres_server() -> Iterator[PostgresServer]:
                 URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
             )
             yield server
-            server.close()
+            server._admin.dispose()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -157,9 +185,9 @@ class _cluster:  # noqa: N801 - reads as a verb
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """Return the URL of a migrated PostgreSQL database that only this test uses."""
-    url = postgres_server.create(migrated=True)
+    url = postgres_server.borrow()
     yield url.render_as_string(hide_password=False)
-    postgres_server.drop(url)
+    postgres_server.give_back(url)
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +226,7 @@ def empty_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Eng
         engine.dispose()
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create(migrated=False)
+    url = server.create()
     engine = open_engine(Db(url=url.render_as_string(hide_password=False)))
     yield engine
     engine.dispose()

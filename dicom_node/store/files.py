@@ -121,12 +121,18 @@ class FileStore:
         digest
             What `digest` returned for its data set.
 
+        Returns
+        -------
+        Path
+            `instance_path` of the digest.
+
         Raises
         ------
         OutOfResourcesError
             If the disk or a quota is full.
         StoreError
-            If the file system fails in another way. The staged file may remain.
+            If the file system fails in another way, or there is neither a staged nor a good kept file. A staged
+            file stays where it is, and a second call can succeed.
         """
         target = self.instance_path(digest)
         with _told(f"instance {digest} cannot be kept"):

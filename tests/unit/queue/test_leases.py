@@ -241,7 +241,7 @@ def test_of_many_who_rescue_at_once_each_item_is_rescued_once(engine: Engine) ->
     with writing(engine) as conn:
         for n in range(1, 31):
             schedule(conn, f"1.2.{n}")
-            claim(conn, token=str(n))
+            claim(conn, fence=str(n))
     start = threading.Barrier(6)
 
     def rescue(_: int) -> int:

@@ -221,7 +221,7 @@ def write_image(
         image["PixelData"].is_undefined_length = True
     else:
         image.PixelData = pixels[: rows * columns * 2]
-    image["PixelData"].VR = "OW"
+    image["PixelData"].VR = "OB" if syntax.is_encapsulated else "OW"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID

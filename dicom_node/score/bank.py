@@ -1,0 +1,321 @@
+"""A Bank on disk: written once as a whole, verified on every load, activated atomically.
+
+Owns the folder's files and the store of banks. Knows nothing of images or backbones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from dicom_node.domain.errors import BankError
+from dicom_node.score.calibration import Calibration
+from dicom_node.score.durable import sync_folder, write_synced
+from dicom_node.score.head import Head, load_head, save_head
+from dicom_node.score.knn import Index
+from dicom_node.score.manifest import Manifest, parse_manifest
+
+MANIFEST = "manifest.json"
+INDEX = "index.faiss"
+HEAD = "head.safetensors"
+CALIBRATION = "calibration.json"
+IMAGES = "images.json"
+FILES = (INDEX, HEAD, CALIBRATION, IMAGES)
+"""Every file of a bank beside its manifest."""
+
+ACTIVE = "active.json"
+WEIGHTS = "weights"
+"""Folder beside the banks for weights files of backbones that bring none, each named by its SHA-256."""
+
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """A bank in memory; every byte of it was checked against the manifest's hashes.
+
+    Attributes
+    ----------
+    index
+        Flat FAISS index over (M, D') unit vectors, image by image, view by view.
+    images
+        Identifier of each normal image: the SHA-256 of its file, shortened; nothing of the patient.
+    """
+
+    manifest: Manifest
+    bank_hash: str
+    index: Index
+    head: Head
+    calibration: Calibration
+    images: tuple[str, ...]
+
+
+def write_bank(
+    folder: Path,
+    *,
+    vectors: npt.NDArray[np.float32],
+    head: Head,
+    calibration: Calibration,
+    images: Sequence[str],
+    facts: dict[str, Any],
+) -> Manifest:
+    """Write a bank beside its place, sync it, and rename it there: it exists whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Where the bank will be; its name is the bank's. Must not exist.
+    vectors
+        (M, D') float32, unit L2, image by image, view by view.
+    facts
+        The manifest's other fields; counts, hashes, dim and threshold are filled in here.
+
+    Raises
+    ------
+    BankError
+        If the folder exists, the name is unfit, or the parts do not fit each other.
+    """
+    name = check_name(folder.name)
+    if folder.exists():
+        raise BankError(f"bank {name} exists; a bank is never changed, build it under another name")
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
+        raise BankError("the bank's vectors are not of unit length")
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+    contents = {
+        INDEX: faiss.serialize_index(index).tobytes(),
+        HEAD: save_head(head),
+        CALIBRATION: _json(
+            {"mean": calibration.mean, "std": calibration.std, "scores": calibration.scores.tolist()}
+        ),
+        IMAGES: _json({"images": list(images)}),
+    }
+    values = {
+        **facts,
+        "name": name,
+        "head": head.description,
+        "files": {file: _sha256(content) for file, content in contents.items()},
+        "dim": vectors.shape[1],
+        "vectors": vectors.shape[0],
+        "normal_images": len(images),
+        "calibration_images": len(calibration.scores),
+        "threshold": calibration.threshold(facts["false_positive_rate"]),
+    }
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValueError as error:
+        raise BankError(f"bank {name} does not fit together: {error}") from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{name}.writing-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        for file, content in [*contents.items(), (MANIFEST, manifest.to_json())]:
+            write_synced(staging / file, content)
+        sync_folder(staging)
+        staging.rename(folder)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise BankError(f"bank {name} cannot be written: {error}") from error
+    sync_folder(folder.parent)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bank, without looking at its other files.
+
+    Raises
+    ------
+    BankError
+        If there is none or it is damaged.
+    """
+    manifest = parse_manifest(_read(folder, MANIFEST), folder.name)
+    if manifest.name != folder.name:
+        raise BankError(f"bank {folder.name}: the manifest is that of bank {manifest.name}")
+    return manifest
+
+
+def load_bank(folder: Path) -> Bank:
+    """Load a bank after checking every file against its hash.
+
+    Raises
+    ------
+    BankError
+        If a file is missing or is not what its hash says; names the file, the hash seen and the one expected.
+    """
+    manifest = read_manifest(folder)
+    contents = {}
+    for file in FILES:
+        content = contents[file] = _read(folder, file)
+        seen, expected = _sha256(content), manifest.files.get(file)
+        if seen != expected:
+            raise BankError(f"bank {folder.name}: {file} has SHA-256 {seen}; the manifest says {expected}")
+    try:
+        index = faiss.deserialize_index(np.frombuffer(contents[INDEX], dtype=np.uint8))
+        calibration = json.loads(contents[CALIBRATION])
+        images = tuple(json.loads(contents[IMAGES])["images"])
+        scores = np.asarray(calibration["scores"], dtype=np.float64)
+        calibrated = Calibration(scores, float(calibration["mean"]), float(calibration["std"]))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise BankError(f"bank {folder.name} cannot be read: {error}") from error
+    shape, counted = (index.ntotal, index.d), (len(images), len(scores))
+    if shape != (manifest.vectors, manifest.dim):
+        raise BankError(
+            f"bank {folder.name}: the index is {shape}; the manifest says {manifest.vectors, manifest.dim}"
+        )
+    if counted != (manifest.normal_images, manifest.calibration_images):
+        raise BankError(f"bank {folder.name}: {counted} images and calibration scores; the manifest differs")
+    return Bank(manifest, manifest.bank_hash, index, load_head(contents[HEAD]), calibrated, images)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a bank.
+
+    Raises
+    ------
+    BankError
+        If it is not 1 to 64 of letters, digits, ``_ . -``, or begins with a dot.
+    """
+    if not _NAME.match(name):
+        raise BankError(f"{name[:80]!r} is no name of a bank: 1 to 64 of A-Z a-z 0-9 _ . - and no leading dot")
+    return name
+
+
+class BankStore:
+    """The folder of banks and which of them are active.
+
+    Parameters
+    ----------
+    root
+        The folder; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all banks, sorted, damaged ones included."""
+        if not self.root.is_dir():
+            return ()
+        return tuple(
+            sorted(p.name for p in self.root.iterdir() if _NAME.match(p.name) and (p / MANIFEST).is_file())
+        )
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a bank, whether it exists or not.
+
+        Raises
+        ------
+        BankError
+            If the name is unfit, e.g. holds a path.
+        """
+        return self.root / check_name(name)
+
+    def manifest(self, name: str) -> Manifest:
+        """Return the manifest of a bank; see `read_manifest`."""
+        return read_manifest(self.path(name))
+
+    def verify(self, name: str) -> str:
+        """Check every file of a bank and return its hash; raises BankError as `load_bank` does."""
+        return load_bank(self.path(name)).bank_hash
+
+    def active(self) -> tuple[str, ...]:
+        """Return the names of the active banks, in the order in which they are asked."""
+        return tuple(entry["name"] for entry in self._state()["active"])
+
+    def active_hashes(self) -> dict[str, str]:
+        """Return the hash that each active bank had when it was activated, by name, in order."""
+        return {entry["name"]: entry["bank_hash"] for entry in self._state()["active"]}
+
+    def history(self) -> tuple[tuple[str, ...], ...]:
+        """Return the sets of names that were active before, latest last."""
+        return tuple(tuple(entry["name"] for entry in past["active"]) for past in self._state()["history"])
+
+    def activate(self, *names: str, at: datetime | None = None) -> None:
+        """Make these banks the active ones, in this order; what was active before is remembered.
+
+        Parameters
+        ----------
+        names
+            An image is scored by the first bank whose population admits it.
+        at
+            The moment, for the record; must be timezone-aware.
+
+        Raises
+        ------
+        BankError
+            If one is missing or damaged; nothing changes then.
+        """
+        if not names or len(set(names)) != len(names):
+            raise BankError(f"banks to activate are {list(names)}; name at least one, each once")
+        entries = [{"name": name, "bank_hash": self.verify(name)} for name in names]
+        try:
+            state = self._state()
+        except BankError:
+            state = {"active": [], "history": []}
+        if entries == state["active"]:
+            return
+        past = [*state["history"], {"active": state["active"], "until": None if at is None else at.isoformat()}]
+        self._write({"active": entries, "history": past if state["active"] else state["history"]})
+
+    def rollback(self) -> tuple[str, ...]:
+        """Make active again what was active before the last activation, and return its names.
+
+        Raises
+        ------
+        BankError
+            If nothing was active before, or one of those banks is missing or damaged.
+        """
+        state = self._state()
+        if not state["history"]:
+            raise BankError("no bank was active before; there is nothing to go back to")
+        entries = state["history"][-1]["active"]
+        for entry in entries:
+            if self.verify(entry["name"]) != entry["bank_hash"]:
+                raise BankError(f"bank {entry['name']} is not the one that was active before")
+        self._write({"active": entries, "history": state["history"][:-1]})
+        return tuple(entry["name"] for entry in entries)
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state = json.loads((self.root / ACTIVE).read_bytes())
+            if all(check_name(e["name"]) and e["bank_hash"] for e in state["active"]) and "history" in state:
+                return dict(state)
+        except FileNotFoundError:
+            return {"active": [], "history": []}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BankError(f"{ACTIVE} cannot be read: {error}; activate a bank to write it anew") from error
+        raise BankError(f"{ACTIVE} does not say which banks are active; activate a bank to write it anew")
+
+    def _write(self, state: dict[str, Any]) -> None:
+        staging = self.root / f".{ACTIVE}.writing-{os.getpid()}"
+        write_synced(staging, _json(state))
+        staging.replace(self.root / ACTIVE)
+        sync_folder(self.root)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(folder: Path, file: str) -> bytes:
+    try:
+        return (folder / file).read_bytes()
+    except OSError as error:
+        raise BankError(f"bank {folder.name}: {file} cannot be read: {error.strerror}") from error

@@ -1,0 +1,227 @@
+"""What the node calls for one image: rules, routing to a bank, pixels, score.
+
+Reads banks; never writes anything. How a score comes about is for `scoring` to know.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import torch
+from pydicom.dataset import Dataset
+
+from dicom_node.config import Eligibility, ScoreSection
+from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderstandError
+from dicom_node.domain.types import ImageResult, Provenance, Refusal, Score
+from dicom_node.score import files
+from dicom_node.score.backbone import Backbone
+from dicom_node.score.bank import ACTIVE, BankStore
+from dicom_node.score.eligibility import judge, stated_view
+from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, assumptions, to_grey
+from dicom_node.score.population import stated_age
+from dicom_node.score.scoring import Scorer, load_scorer
+
+__all__ = ["Analyser", "Scorer"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Active:
+    """The scorers of the active banks, and the state of the file that named them."""
+
+    stamp: tuple[int, ...]
+    scorers: tuple[Scorer, ...]
+
+
+class Analyser:
+    """What the node calls for one image: rules, routing, pixels, score. Safe to share between threads.
+
+    A change of the active banks takes effect with the next image, without a restart.
+
+    Parameters
+    ----------
+    banks
+        Folder of banks.
+    rules
+        Which images are eligible.
+    threads
+        CPU threads of one image's computation; 0 takes one for each core this process may use.
+    maximum_pixels
+        Rows x Columns above which an image is not decoded.
+    """
+
+    def __init__(
+        self,
+        banks: Path,
+        rules: Eligibility,
+        *,
+        threads: int = 0,
+        maximum_pixels: int = MAXIMUM_PIXELS,
+    ) -> None:
+        self._store = BankStore(banks)
+        self._rules = rules
+        self._maximum_pixels = maximum_pixels
+        self._backbones: dict[tuple[str, str], Backbone] = {}
+        self._active: _Active | None = None
+        self._loading = threading.Lock()
+        # One image computes at a time, on every core: two at once would only slow each other down.
+        self._computing = threading.Lock()
+        self._threads = threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(self._threads)
+
+    @classmethod
+    def from_config(cls, section: ScoreSection) -> Analyser:
+        """Return the analyser that ``[score]`` describes."""
+        return cls(
+            section.banks,
+            section.eligibility,
+            threads=section.threads,
+            maximum_pixels=int(section.maximum_megapixels * 1_000_000),
+        )
+
+    def analyse(self, ds: Dataset) -> ImageResult:
+        """Score one image, or say why not.
+
+        Parameters
+        ----------
+        ds
+            Data set with its pixel data and file meta.
+
+        Returns
+        -------
+        ImageResult
+            With a refusal of code "no_bank" where no active bank serves the image, "decode" where its pixels
+            cannot be used, or one of `eligibility.CODES`.
+
+        Raises
+        ------
+        BankError
+            If an active bank is missing or damaged: a person must act, no score is made up.
+        """
+        refusal = judge(ds, self._rules)
+        if refusal is not None:
+            return _result(ds, refusal)
+        found = self._route(ds)
+        return _result(ds, found) if isinstance(found, Refusal) else self._score(ds, found)
+
+    def analyse_file(self, path: Path, bank: str | None = None) -> ImageResult:
+        """Score one file: DICOM, PNG or JPEG; the latter have no header, so no rule and no routing applies.
+
+        Parameters
+        ----------
+        bank
+            Name of a bank; None takes the active ones (for PNG and JPEG the first).
+
+        Raises
+        ------
+        BankError
+            As for `analyse`, and if `bank` does not exist.
+        """
+        named = None if bank is None else load_scorer(self._store.path(bank), self._backbones)
+        try:
+            content = files.read_bytes(path)
+            if not files.is_picture(content):
+                ds = files.parse_dicom(content, path.name)
+                if named is None:
+                    return self.analyse(ds)
+                refusal = judge(ds, self._rules)
+                return self._score(ds, named) if refusal is None else _result(ds, refusal)
+            scorer = named or next(iter(self._scorers()), None)
+            if scorer is None:
+                return _result(Dataset(), _NO_BANK)
+            grey = files.picture_to_grey(
+                content,
+                path.name,
+                rescale=scorer.bank.manifest.preprocessing.rescale,
+                maximum_pixels=self._maximum_pixels,
+            )
+        except (CannotDecodeError, CannotUnderstandError) as error:
+            return _result(Dataset(), Refusal("decode", str(error)))
+        return self._compute(Dataset(), scorer, grey)
+
+    def _score(self, ds: Dataset, scorer: Scorer) -> ImageResult:
+        prep = scorer.bank.manifest.preprocessing
+        try:
+            grey = to_grey(ds, window=prep.window, rescale=prep.rescale, maximum_pixels=self._maximum_pixels)
+        except CannotDecodeError as error:
+            return _result(ds, Refusal("decode", str(error)))
+        for note in assumptions(ds):
+            log.info("assumed", extra={"sop_instance_uid": str(ds.get("SOPInstanceUID", "")), "note": note})
+        return self._compute(ds, scorer, grey)
+
+    def _compute(self, ds: Dataset, scorer: Scorer, grey: Grey) -> ImageResult:
+        with self._computing:
+            faiss.omp_set_num_threads(self._threads)
+            score = scorer.score_images([grey])[0]
+        return _result(ds, score, scorer.provenance())
+
+    def _route(self, ds: Dataset) -> Scorer | Refusal:
+        scorers = self._scorers()
+        if not scorers:
+            return _NO_BANK
+        modality, view, age = str(ds.get("Modality") or "").strip().upper(), stated_view(ds), stated_age(ds)
+        for scorer in scorers:
+            if scorer.bank.manifest.population.admits(modality, view, age):
+                return scorer
+        return Refusal(
+            "no_bank",
+            f"no active bank serves modality {modality or 'unknown'}, view {view or 'unknown'} "
+            f"and this patient's {'age' if age is not None else 'age, which is not stated'}; active are: "
+            f"{', '.join(scorer.bank.manifest.name for scorer in scorers)}",
+        )
+
+    def _scorers(self) -> tuple[Scorer, ...]:
+        """Return the active banks' scorers, loaded anew when ``active.json`` has changed."""
+        stamp = self._stamp()
+        current = self._active
+        if current is not None and current.stamp == stamp:
+            return current.scorers
+        with self._loading:
+            stamp = self._stamp()
+            if self._active is None or self._active.stamp != stamp:
+                self._active = _Active(stamp, tuple(self._load()))
+            return self._active.scorers
+
+    def _load(self) -> list[Scorer]:
+        scorers = []
+        for name, pinned in self._store.active_hashes().items():
+            scorer = load_scorer(self._store.path(name), self._backbones)
+            if scorer.bank.bank_hash != pinned:
+                raise BankError(
+                    f"bank {name} has hash {scorer.bank.bank_hash}; {pinned} was activated: "
+                    "activate it again if it was replaced on purpose"
+                )
+            scorers.append(scorer)
+            log.info("bank loaded", extra={"bank": name, "bank_hash": pinned})
+        return scorers
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            facts = (self._store.root / ACTIVE).stat()
+        except FileNotFoundError:
+            return ()
+        return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+_NO_BANK = Refusal(
+    "no_bank",
+    "no bank of normals is active; build one with `dicom-node bank build` and activate it with "
+    "`dicom-node bank activate`",
+)
+
+
+def _result(ds: Dataset, what: Score | Refusal, provenance: Provenance | None = None) -> ImageResult:
+    return ImageResult(
+        sop_class_uid=str(ds.get("SOPClassUID") or ""),
+        sop_instance_uid=str(ds.get("SOPInstanceUID") or ""),
+        series_instance_uid=str(ds.get("SeriesInstanceUID") or ""),
+        score=what if isinstance(what, Score) else None,
+        refusal=what if isinstance(what, Refusal) else None,
+        provenance=provenance,
+    )

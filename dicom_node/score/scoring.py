@@ -1,0 +1,166 @@
+"""From an image to its score against one bank: views, backbone, head, distances, calibration.
+
+Knows nothing of headers, eligibility, or which bank is active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_node import __version__
+from dicom_node.domain.errors import BankError
+from dicom_node.domain.types import Provenance, Score
+from dicom_node.score import knn
+from dicom_node.score.backbone import Backbone, load_backbone
+from dicom_node.score.bank import WEIGHTS, Bank, load_bank
+from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.pixels import Grey
+from dicom_node.score.views import make_views, to_batch
+
+ALGORITHM = "k-nearest-neighbour distance to normal images, geometric mean over views"
+NEIGHBOURS = 5
+"""How many of the nearest normal images a score names."""
+
+_BATCH = 32
+"""Views that the backbone sees at once; more does not make a CPU faster."""
+
+
+def embed_views(backbone: Backbone, views: Grey, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Return the backbone's features of views.
+
+    Parameters
+    ----------
+    views
+        (N, A, S, S) float32 in [0, 1], as from `make_views`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, A, D) float32, before any head.
+    """
+    images, count, side, _ = views.shape
+    flat = views.reshape(images * count, side, side)
+    parts = [
+        backbone.embed(to_batch(flat[at : at + _BATCH], preprocessing.mean, preprocessing.std))
+        for at in range(0, len(flat), _BATCH)
+    ]
+    return np.concatenate(parts).reshape(images, count, -1)
+
+
+class Scorer:
+    """Scores images against one bank. Safe to share between threads.
+
+    Raises
+    ------
+    BankError
+        If the backbone is not the one, to the byte, that made the bank.
+    """
+
+    def __init__(self, bank: Bank, backbone: Backbone) -> None:
+        wanted = bank.manifest.backbone
+        if (backbone.name, backbone.weights_sha256) != (wanted.name, wanted.weights_sha256):
+            raise BankError(
+                f"bank {bank.manifest.name} was made with {wanted.name} of SHA-256 {wanted.weights_sha256}; "
+                f"here is {backbone.name} of {backbone.weights_sha256}"
+            )
+        dim = bank.head.output_dim(backbone.dim)
+        if dim != bank.manifest.dim:
+            raise BankError(
+                f"bank {bank.manifest.name} holds vectors of {bank.manifest.dim}, the head gives {dim}"
+            )
+        self.bank = bank
+        self.backbone = backbone
+
+    def score_images(self, images: Sequence[Grey]) -> list[Score]:
+        """Score grey images.
+
+        Parameters
+        ----------
+        images
+            Each (H, W) float32 in [0, 1], brighter is denser, made with the bank's window and rescale.
+
+        Returns
+        -------
+        list of Score
+            One for each image, in order. The same image gives the same score; in another batch it may differ in
+            the last digits of float32, so the node scores one image at a time.
+        """
+        manifest = self.bank.manifest
+        prep = manifest.preprocessing
+        views = [make_views(image, manifest.views, prep.size, prep.resize_short) for image in images]
+        return self.score_features(embed_views(self.backbone, np.stack(views), prep)) if views else []
+
+    def score_features(self, features: npt.NDArray[np.float32]) -> list[Score]:
+        """Score images whose backbone features (N, A, D) are known already."""
+        manifest, calibration = self.bank.manifest, self.bank.calibration
+        images, count, dim = features.shape
+        vectors = self.bank.head.apply(features.reshape(images * count, dim))
+        taken = min(manifest.vectors, max(manifest.k, NEIGHBOURS))
+        distances, rows = knn.nearest(self.bank.index, vectors, taken)
+        kth = knn.kth_distance(distances, manifest.k).reshape(images, count)
+        values = knn.geometric_mean(kth)
+        owners = (rows // count).reshape(images, -1)
+        scores = []
+        for at, value in enumerate(values.tolist()):
+            near = knn.neighbours(distances.reshape(images, -1)[at], owners[at], NEIGHBOURS)
+            scores.append(
+                Score(
+                    value=value,
+                    percentile=calibration.percentile(value),
+                    z_score=calibration.z_score(value),
+                    threshold=manifest.threshold,
+                    above=value > manifest.threshold,
+                    view_distances=tuple(kth[at].tolist()),
+                    neighbours=tuple(self.bank.images[owner] for owner in near),
+                )
+            )
+        return scores
+
+    def provenance(self) -> Provenance:
+        """Return what every report says of the bank and the algorithm."""
+        manifest = self.bank.manifest
+        return Provenance(
+            bank_hash=self.bank.bank_hash,
+            bank_name=manifest.name,
+            algorithm=ALGORITHM,
+            algorithm_version=__version__,
+            backbone=manifest.backbone.name,
+            head=manifest.head,
+            k=manifest.k,
+            views=manifest.views,
+            false_positive_rate=manifest.false_positive_rate,
+            normal_images=manifest.normal_images,
+            calibration_images=manifest.calibration_images,
+            population=manifest.population.description,
+            site=manifest.population.site,
+            created_at=manifest.created_at,
+        )
+
+
+def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None = None) -> Scorer:
+    """Load and verify a bank together with its backbone.
+
+    Parameters
+    ----------
+    folder
+        The bank. Weights of backbones that bring none stand beside it in ``weights/<sha256>``.
+    backbones
+        Backbones loaded before, by name and SHA-256; filled with the one loaded here.
+
+    Raises
+    ------
+    BankError
+        If bank or weights are missing or not what their hashes say.
+    """
+    bank = load_bank(folder)
+    facts = bank.manifest.backbone
+    key = (facts.name, facts.weights_sha256)
+    cache = {} if backbones is None else backbones
+    if key not in cache:
+        own = folder.parent / WEIGHTS / facts.weights_sha256
+        cache[key] = load_backbone(facts.name, own if ":" in facts.name else None)
+    return Scorer(bank, cache[key])

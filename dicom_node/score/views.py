@@ -1,0 +1,123 @@
+"""The fixed views of an image: which there are, and how each is cut. Pure and deterministic.
+
+The paper's test views are random; a device's are not: a bank names its views and the node cuts the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import interpolate
+
+from dicom_node.domain.errors import BankError
+
+Grey = npt.NDArray[np.float32]
+
+_CROPS: dict[str, Callable[[int, int], tuple[int, int]]] = {
+    "tl": lambda _down, _across: (0, 0),
+    "tr": lambda _down, across: (0, across),
+    "bl": lambda down, _across: (down, 0),
+    "br": lambda down, across: (down, across),
+    "centre": lambda down, across: (down // 2, across // 2),
+}
+"""Where each crop begins, given how far it could move down and across."""
+
+VIEWS: tuple[str, ...] = tuple(name + flip for flip in ("", "-flip") for name in ("squash", *_CROPS))
+"""Every view by name: the whole image squashed to a square, five crops, and their mirrors."""
+
+DEFAULT_VIEWS: tuple[str, ...] = tuple(name for name in VIEWS if not name.startswith("squash"))
+"""Five crops and their flips."""
+
+
+def check_views(names: Sequence[str]) -> tuple[str, ...]:
+    """Return `names` as a tuple.
+
+    Raises
+    ------
+    BankError
+        If there are none, one stands twice, or one is unknown.
+    """
+    unknown = [name for name in names if name not in VIEWS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise BankError(f"views are {list(names)}; name each once, out of: {', '.join(VIEWS)}")
+    return tuple(names)
+
+
+def make_views(grey: Grey, names: Sequence[str], size: int = 224, resize_short: int = 256) -> Grey:
+    """Cut the named views out of one image.
+
+    Parameters
+    ----------
+    grey
+        (H, W) float32 in [0, 1].
+    names
+        Out of `VIEWS`. "squash" resizes the whole image to size x size; every other view is a crop after the
+        short side was resized to `resize_short`.
+    size
+        Side S of a view, pixels.
+    resize_short
+        Short side before cropping, pixels; at least `size`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (A, S, S) float32 in [0, 1], in the order of `names`. Resizing is bilinear with antialiasing; an image
+        that already has the wanted size is unchanged.
+    """
+    check_views(names)
+    if resize_short < size:
+        raise BankError(f"the short side is resized to {resize_short}, below the crop of {size}")
+    height, width = grey.shape
+    whole = torch.from_numpy(np.ascontiguousarray(grey, dtype=np.float32))
+    squashed = scaled = None
+    out = torch.empty((len(names), size, size), dtype=torch.float32)
+    for row, name in enumerate(names):
+        base = name.removesuffix("-flip")
+        if base == "squash":
+            squashed = _resize(whole, size, size) if squashed is None else squashed
+            view = squashed
+        else:
+            if scaled is None:
+                ratio = resize_short / min(height, width)
+                scaled = _resize(whole, _side(height, ratio), _side(width, ratio))
+            top, left = _CROPS[base](scaled.shape[0] - size, scaled.shape[1] - size)
+            view = scaled[top : top + size, left : left + size]
+        out[row] = view.flip(1) if name.endswith("-flip") else view
+    return out.numpy()
+
+
+def to_batch(views: Grey, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return views as what a backbone takes.
+
+    Parameters
+    ----------
+    views
+        (N, S, S) float32 in [0, 1].
+    mean, std
+        Of each of the three channels, in units of [0, 1].
+
+    Returns
+    -------
+    torch.Tensor
+        (N, 3, S, S) float32: grey repeated to three channels, each (x - mean) / std, channels-last in memory.
+    """
+    grey = torch.from_numpy(np.ascontiguousarray(views))[:, None]
+    shift = torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1)
+    scale = torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1)
+    return ((grey - shift) / scale).contiguous(memory_format=torch.channels_last)
+
+
+def _side(length: int, ratio: float) -> int:
+    return max(1, round(length * ratio))
+
+
+def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if tuple(image.shape) == (height, width):
+        return image
+    resized = interpolate(
+        image[None, None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0, 0].clamp_(0.0, 1.0)

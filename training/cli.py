@@ -1,0 +1,223 @@
+"""``python -m training``: parse, call, print. Exit codes: 0 done, 1 work failed, 2 unusable options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dicom_node.config import Eligibility
+from dicom_node.domain.errors import BankError, NodeError
+from dicom_node.score.manifest import NORMALISATIONS, Population, Preprocessing
+from dicom_node.score.views import DEFAULT_VIEWS, check_views
+from training.build import Order, Summary
+from training.build import build as build_bank
+from training.calibrate import LEAVE_ONE_OUT
+
+FAILED, UNUSABLE = 1, 2
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Build banks of normal chests.")
+
+
+class Form(StrEnum):
+    """What phantoms are written as."""
+
+    DX = "dx"
+    CR = "cr"
+    PNG = "png"
+
+
+Normalise = Literal["imagenet", "half", "127"]
+
+
+@app.command()
+def build(
+    images: Annotated[
+        Path, typer.Option(help="Folder of normals (DICOM, PNG, JPEG), or a CSV: path, patient_id.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of banks.")],
+    name: Annotated[str, typer.Option(help="Name of the bank.")] = "normals",
+    backbone: Annotated[str, typer.Option(help="lite0, lite0-random (a control), torchvision:NAME.")] = "lite0",
+    weights: Annotated[Path | None, typer.Option(help="State dict for torchvision:NAME.")] = None,
+    views: Annotated[str, typer.Option(help="Comma-separated views.")] = ",".join(DEFAULT_VIEWS),
+    k: Annotated[int, typer.Option(min=1, help="Which neighbour's distance counts.")] = 1,
+    normalise: Annotated[
+        Normalise, typer.Option(help="ImageNet's mean and std; 0.5; or (x - 127/255) / (128/255).")
+    ] = "imagenet",
+    rescale: Annotated[
+        Literal["minmax", "none"], typer.Option(help="Stretch each image to its own range, or keep its scale.")
+    ] = "minmax",
+    window: Annotated[
+        Literal["none", "voi"], typer.Option(help="Ignore or apply the image's VOI LUT or window.")
+    ] = "none",
+    calibration: Annotated[
+        str, typer.Option(help=f"Held out by patient: a share, a number of images; or {LEAVE_ONE_OUT}.")
+    ] = "0.2",
+    calibration_images: Annotated[
+        Path | None, typer.Option(help="Other normals (folder or CSV) that calibrate instead.")
+    ] = None,
+    fpr: Annotated[float, typer.Option(help="Share of normals that may lie above the threshold.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    site: Annotated[str, typer.Option(help="Where the normals come from.")] = "",
+    population_description: Annotated[str, typer.Option(help="Whom they show, in a sentence.")] = "",
+    population_modality: Annotated[
+        list[str] | None, typer.Option(help="Score only this modality with the bank; repeatable.")
+    ] = None,
+    population_view: Annotated[
+        list[str] | None, typer.Option(help="Score only this view with the bank; repeatable.")
+    ] = None,
+    population_minimum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
+    population_maximum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="JSON of [score.eligibility], if the node's differs from the default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Build a bank of normals. A build that was killed goes on where it was when started again."""
+    with _exit_codes(UNUSABLE):
+        mean, std = NORMALISATIONS[normalise]
+        order = Order(
+            images=images,
+            out=out,
+            name=name,
+            backbone=backbone,
+            weights=weights,
+            views=check_views([view.strip() for view in views.split(",")]),
+            k=k,
+            preprocessing=Preprocessing(window=window, rescale=rescale, mean=mean, std=std),
+            calibration=_calibration(calibration),
+            calibration_images=calibration_images,
+            false_positive_rate=_rate(fpr),
+            seed=seed,
+            population=Population(
+                description=population_description,
+                site=site,
+                modalities=tuple(value.upper() for value in population_modality or ()),
+                views=tuple(value.upper() for value in population_view or ()),
+                minimum_age=population_minimum_age,
+                maximum_age=population_maximum_age,
+            ),
+            rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
+        )
+    with _exit_codes(FAILED), _Reporter() as reporter:
+        summary = build_bank(
+            order, created_at=datetime.now(UTC), started=reporter.started, progress=reporter.progress
+        )
+    sys.stdout.write(json.dumps(asdict(summary), indent=2) + "\n" if as_json else _text(summary))
+
+
+@app.command()
+def phantoms(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    count: Annotated[int, typer.Option(min=1, help="How many images.")],
+    seed: Annotated[int, typer.Option(help="The same seed draws the same chests.")] = 0,
+    lesion: Annotated[
+        str | None, typer.Option(help="A lesion in each: opacity, nodule, effusion or cardiomegaly.")
+    ] = None,
+    form: Annotated[Form, typer.Option(help="DX or CR as DICOM, or PNG.")] = Form.DX,
+) -> None:
+    """Draw phantoms: procedural frontal chests, which are no patients."""
+    from training.phantoms import LESIONS
+    from training.phantoms_cli import run
+
+    if lesion is not None and lesion not in LESIONS:
+        raise typer.BadParameter(f"{lesion!r} is not one of {', '.join(LESIONS)}", param_hint="--lesion")
+    with _exit_codes(FAILED):
+        run(out, count, seed, lesion=lesion, form=form.value)
+
+
+class _Reporter:
+    """Progress on standard error: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("embedding"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("embedding", total=None)
+        self._total = self._done = self._told = 0
+
+    def __enter__(self) -> _Reporter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, total: int) -> None:
+        self._total = total
+        self._bar.update(self._task, total=total)
+
+    def progress(self, files: int) -> None:
+        self._done += files
+        self._bar.advance(self._task, files)
+        if not self._console.is_terminal and (self._done - self._told >= 256 or self._done == self._total):
+            self._told = self._done
+            sys.stderr.write(f"embedded {self._done} of {self._total} files\n")
+            sys.stderr.flush()
+
+
+def _text(summary: Summary) -> str:
+    shared = f", {summary.shared_with_bank} also in the bank" if summary.shared_with_bank else ""
+    reused = f", {summary.reused} reused from an earlier attempt" if summary.reused else ""
+    counts = f"{summary.normal_images} images of {summary.patients} patients, {summary.vectors} vectors"
+    spread = f"mean {summary.calibration_mean:.6g}, std {summary.calibration_std:.6g}"
+    lines = [
+        f"bank {summary.bank} written to {summary.path}",
+        f"  hash         {summary.bank_hash}",
+        f"  normals      {counts}",
+        f"  calibration  {summary.calibration_images} images ({summary.calibration}), {spread}",
+        f"  threshold    {summary.threshold:.6g}",
+        f"  left out     {len(summary.skipped)} unusable, {summary.duplicates} duplicates{shared}",
+        f"  time         {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s{reused}",
+    ]
+    lines += [f"  skipped      {name}: {reason}" for name, reason in summary.skipped[:20]]
+    if len(summary.skipped) > 20:
+        lines.append(f"  skipped      and {len(summary.skipped) - 20} more; --json lists them all")
+    lines += [f"  warning      {warning}" for warning in summary.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def _calibration(value: str) -> float | str:
+    if value == LEAVE_ONE_OUT:
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if number <= 0 or (number >= 1 and number != int(number)):
+        raise BankError(
+            f"--calibration is {value!r}; a share between 0 and 1, a number of images, or {LEAVE_ONE_OUT}"
+        )
+    return number
+
+
+def _rate(value: float) -> float:
+    if not 0 < value < 1:
+        raise BankError(f"--fpr is {value:g}; a share between 0 and 1")
+    return value
+
+
+@contextmanager
+def _exit_codes(code: int) -> Iterator[None]:
+    try:
+        yield
+    except (NodeError, ValidationError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(code) from error

@@ -149,17 +149,24 @@ def test_the_list_of_studies_says_how_far_each_is(engine: Engine, take: Take) ->
         add(conn)
         reports.record_delivery(conn, Delivery("PACS", "2.25.1", 0), T0)
         take(conn, "1.3", study="1.9", at=T0 + 2 * SECOND)
+        done = items.schedule(conn, Kind.ANALYSE, STUDY, 1, T0)
+        items.cancel(conn, done, T0)
+        item = items.schedule(conn, Kind.ANALYSE, STUDY, 2, T0)
         newest, oldest = overview.list_studies(conn)
         assert overview.list_studies(conn, limit=1) == (newest,)
         assert overview.list_studies(conn, limit=1, offset=1) == (oldest,)
         assert overview.list_studies(conn, offset=2) == ()
     assert newest == overview.StudySummary(
         study_instance_uid="1.9", revision=1, is_open=True, first_received_at=T0 + 2 * SECOND,
-        last_received_at=T0 + 2 * SECOND, images=1, conflicts=0, verdict=None, deliveries=0,
+        last_received_at=T0 + 2 * SECOND, images=1, conflicts=0, verdict=None, deliveries=0, waiting=(),
     )  # fmt: skip
     assert oldest == overview.StudySummary(
         study_instance_uid=STUDY, revision=2, is_open=False, first_received_at=T0,
         last_received_at=T0 + SECOND, images=2, conflicts=1, verdict="above threshold", deliveries=1,
+        waiting=(
+            {"id": item, "kind": "analyse", "revision": 2, "destination": "", "state": "SCHEDULED",
+             "attempts": 0, "reason": ""},
+        ),
     )  # fmt: skip
 
 

@@ -15,6 +15,9 @@ from training.phantom_canvas import Array, Canvas
 from training.phantom_person import Person
 
 _KINDS = {"opacity": 10, "nodule": 11, "effusion": 12, "cardiomegaly": 13}
+_PLAIN = {"opacity": 2.6, "nodule": 1.5, "effusion": 2.4, "cardiomegaly": 1.45}
+"""What strength 1 means in the lesions' own formulas: plain to see for anyone."""
+
 _VISIBLE_CM = 0.6
 """Change of water-equivalent thickness from which a pixel belongs to the mask."""
 
@@ -30,6 +33,7 @@ def plant(
         If `lesion` is none of the four.
     """
     rng = np.random.default_rng([seed, _KINDS[lesion]])
+    strength = strength * _PLAIN[lesion]
     if lesion == "opacity":
         changed = replace(chest, lung=chest.lung * (1.0 - _opacity(canvas, person, chest, rng, strength)))
     elif lesion == "nodule":
@@ -58,19 +62,20 @@ def _opacity(canvas: Canvas, person: Person, chest: Chest, rng: np.random.Genera
     if side > 0 and height > 19.0:
         across = max(across, 9.2 * person.heart * person.width)
     cloud = canvas.zeros()
+    grow = strength**0.35
     for _ in range(7):
-        cx, cy = side * (across + rng.normal(0.0, 1.4)), height + rng.normal(0.0, 2.0)
-        rx, ry = rng.uniform(1.6, 3.3, 2)
+        cx, cy = side * (across + grow * rng.normal(0.0, 1.4)), height + grow * rng.normal(0.0, 2.0)
+        rx, ry = rng.uniform(1.6, 3.3, 2) * grow
         lean = rng.normal(0.0, 0.35)
         u, v = x - np.float32(cx), y - np.float32(cy)
         cloud += np.exp(-((u + lean * v) ** 2) / np.float32(rx**2) - (v / np.float32(ry)) ** 2) * np.float32(
             rng.uniform(0.3, 0.6)
         )
     grain = canvas.smooth(rng.standard_normal(canvas.shape, dtype=np.float32), 0.45)
-    dense = 1.0 - np.exp(-1.1 * cloud * (1.0 + 0.1 * grain / max(float(grain.std()), 1e-6)))
+    cloud *= 1.0 + np.float32(0.1) * grain / max(float(grain.std()), 1e-6)
     edge = np.clip(chest.depth / np.float32(0.8), 0.0, 1.0)
     inside = np.where(x * side > 0.0, edge, np.float32(0.0))
-    share = np.clip(dense * np.float32(0.6 * strength) - np.float32(0.02), 0.0, 0.95)
+    share = np.float32(0.92) * (1.0 - np.exp(np.float32(-0.62 * strength) * cloud))
     return np.asarray(share * inside, dtype=np.float32)
 
 
@@ -103,4 +108,4 @@ def _effusion(canvas: Canvas, person: Person, rng: np.random.Generator, strength
     top = level - 4.2 * strength**0.5 * np.exp(-beside / 2.6) - 0.7 * np.exp(-medial / 2.0)
     below = np.clip((y - top.astype(np.float32)) / np.float32(2.8), 0.0, 1.0)
     share = below * below * (3.0 - 2.0 * below) * np.float32(0.95)
-    return np.asarray(np.where(x * side > 0.0, share, np.float32(0.0)), dtype=np.float32)
+    return np.asarray(share * np.clip((x * side + 0.8) / np.float32(1.6), 0.0, 1.0), dtype=np.float32)

@@ -56,25 +56,19 @@ def _branch(
     """Grow one vessel and its branches; the thin ones come first so that the thick lie over them."""
     if radius < 0.036 or length < 0.5:
         return
-    wave = np.cumsum(rng.normal(0.0, 0.09, 5)) + rng.normal(0.0, 0.03) * np.arange(5)
+    sway = rng.standard_normal(6)
+    wave = np.cumsum(0.09 * sway[:5]) + 0.03 * sway[5] * np.arange(5)
     steps = length / 5 * np.stack([np.cos(angle + wave), np.sin(angle + wave)], axis=1)
     path = np.concatenate([start[None], start + np.cumsum(steps, axis=0)])
     end = angle + float(wave[-1])
-    fork = rng.uniform(0.22, 0.5)
-    _branch(
-        rng,
-        path[-1],
-        end + fork * rng.uniform(0.35, 0.8),
-        radius * rng.uniform(0.66, 0.86),
-        length * rng.uniform(0.66, 0.9),
-        lines,
-    )
-    _branch(rng, path[-1], end - fork, radius * rng.uniform(0.56, 0.8), length * rng.uniform(0.6, 0.85), lines)
-    if rng.random() < 0.6:
-        turn = rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.0)
-        _branch(
-            rng, path[3], end + turn, radius * rng.uniform(0.4, 0.6), length * rng.uniform(0.5, 0.75), lines
-        )
+    u = rng.random(9).tolist()
+    fork = 0.22 + 0.28 * u[0]
+    wide = end + fork * (0.35 + 0.45 * u[1])
+    _branch(rng, path[-1], wide, radius * (0.66 + 0.2 * u[2]), length * (0.66 + 0.24 * u[3]), lines)
+    _branch(rng, path[-1], end - fork, radius * (0.56 + 0.24 * u[4]), length * (0.6 + 0.25 * u[5]), lines)
+    if u[6] < 0.6:
+        turn = (0.5 + 0.5 * u[7]) * (1.0 if u[6] < 0.3 else -1.0)
+        _branch(rng, path[3], end + turn, radius * (0.4 + 0.2 * u[8]), length * (0.5 + 0.25 * u[7]), lines)
     lines.append((path, radius))
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from dicom_node.observe import context
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("pynetdicom", "pydicom", "apscheduler", "alembic", "sqlalchemy", "highdicom", "PIL")
+_QUIET = ("faiss", "pynetdicom", "pydicom", "apscheduler", "alembic", "sqlalchemy", "highdicom", "PIL")
 
 
 class _Bind(logging.Filter):

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from dicom_node.db.engine import reading
-from dicom_node.domain.errors import DestinationAwayError, DestinationRefusedError, StoreError
+from dicom_node.domain.errors import NodeError
 from dicom_node.domain.types import Delivery, Destination, Done, Outcome, Refuse, Retry, WorkItem
 from dicom_node.pipeline.process import Prepared
 from dicom_node.store import reports
@@ -73,10 +73,9 @@ class Dispatch:
         outcome: Outcome
         try:
             delivery = self._send(destination, self._files.read_report(stored.digest))
-        except DestinationAwayError as error:
-            return Prepared(Retry(str(error)), _nothing)
-        except (DestinationRefusedError, StoreError) as error:
-            return Prepared(Refuse(str(error)), _nothing)
+        except NodeError as error:
+            reason = str(error)
+            return Prepared(Retry(reason) if error.retryable else Refuse(reason), _nothing)
         outcome = Done(f"status 0x{delivery.status:04X}")
 
         def commit(conn: Connection) -> None:

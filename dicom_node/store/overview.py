@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, case, func, select
 
 from dicom_node.db import schema
 from dicom_node.domain.errors import NotFoundError
+from dicom_node.domain.states import State
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -29,6 +30,9 @@ class StudySummary:
         Of the newest report; None before the first.
     deliveries
         How often one of the study's reports was stored by a destination.
+    waiting
+        Work items that are neither completed nor canceled: id, kind, revision, destination, state, attempts,
+        reason.
     """
 
     study_instance_uid: str
@@ -40,6 +44,7 @@ class StudySummary:
     conflicts: int
     verdict: str | None
     deliveries: int
+    waiting: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ def list_studies(conn: Connection, limit: int = 50, offset: int = 0) -> tuple[St
             .group_by(reports.c.study_instance_uid)
         )
     }
+    waiting = _waiting(conn, uids)
     return tuple(
         StudySummary(
             study_instance_uid=uid,
@@ -114,6 +120,7 @@ def list_studies(conn: Connection, limit: int = 50, offset: int = 0) -> tuple[St
             conflicts=images[uid].conflicts if uid in images else 0,
             verdict=verdicts.get(uid),
             deliveries=delivered.get(uid, 0),
+            waiting=tuple(waiting.get(uid, ())),
         )
         for uid, row in zip(uids, rows, strict=True)
     )
@@ -152,3 +159,20 @@ def show_study(conn: Connection, study_instance_uid: str) -> StudyDetail:
         deliveries=tuple(dict(row._mapping) for row in deliveries),  # noqa: SLF001 - SQLAlchemy's public name
         events=rows(schema.events, "id"),
     )
+
+
+def _waiting(conn: Connection, study_instance_uids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    table = schema.work_items
+    shown = ("id", "kind", "revision", "destination", "state", "attempts", "reason")
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for row in conn.execute(
+        select(table.c.study_instance_uid, *(table.c[name] for name in shown))
+        .where(
+            table.c.study_instance_uid.in_(study_instance_uids),
+            table.c.state.not_in([State.COMPLETED, State.CANCELED]),
+        )
+        .order_by(table.c.id)
+    ):
+        held = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+        waiting.setdefault(held.pop("study_instance_uid"), []).append(held)
+    return waiting

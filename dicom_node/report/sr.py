@@ -1,6 +1,6 @@
 """The report: a Comprehensive 3D SR of TID 1500 made from a result. Pure: its bytes follow from the arguments.
 
-Owns the document's header (PS3.3 section A.35.13) and its encoding. The content tree is `tree`'s, what is
+Owns the document's header (PS3.3 section A.35.13). The content tree is `tree`'s, what is
 copied from the images `header`'s. The header is written here and not by highdicom's SOP classes, which take
 dates from the clock and refuse images of classes that they do not know.
 
@@ -16,20 +16,16 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import BytesIO
 from typing import Protocol
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.domain.types import Report, StudyResult
 from dicom_node.report import codes, tree, uids, values
 from dicom_node.report.consistency import check
+from dicom_node.report.encoding import encode
 from dicom_node.report.header import COPIED, normalise, raw_value
-
-IMPLEMENTATION_CLASS_UID = uids.derived("dicom_node", "implementation class")
-IMPLEMENTATION_VERSION = "DICOM_NODE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ def build(
     equipment
         This node.
     at
-        When the analysis was made; timezone-aware. It is written with whole seconds.
+        When the analysis was made; timezone-aware.
     predecessors
         Reports on earlier revisions, which this one supersedes.
 
@@ -124,13 +120,13 @@ def build(
     root = tree.content(result, headers, observer, fit, remarks)
     for element in root:
         ds[element.tag] = element
-    ds.ObservationDateTime = moment.strftime("%Y%m%d%H%M%S%z")
+    ds.ObservationDateTime = moment.strftime("%Y%m%d%H%M%S.%f%z")
     return Report(
         str(ds.SOPClassUID),
         str(ds.SOPInstanceUID),
         str(ds.SeriesInstanceUID),
         str(ds.StudyInstanceUID),
-        _encode(ds),
+        encode(ds, "ISO_IR 192" if _is_unicode(patient) else "ISO_IR 6"),
         (*notes, *remarks),
     )
 
@@ -167,11 +163,11 @@ def _copy(patient: Dataset, ds: Dataset) -> None:
 
 def _stamp(ds: Dataset, at: datetime) -> datetime:
     if "TimezoneOffsetFromUTC" not in ds:
-        return at.replace(microsecond=0)
+        return at
     text = (raw_value(ds, "TimezoneOffsetFromUTC") or b"").decode().strip()
     minutes = int(text[1:3]) * 60 + int(text[3:5])
     zone = timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
-    return at.astimezone(zone).replace(microsecond=0)
+    return at.astimezone(zone)
 
 
 def _document(
@@ -235,14 +231,17 @@ def _references(objects: Iterable[tuple[str, str, str, str]]) -> list[Dataset]:
     return items
 
 
+def _is_unicode(patient: Dataset) -> bool:
+    return values.character_sets(raw_value(patient, "SpecificCharacterSet") or b"")[0] == ("ISO_IR 192",)
+
+
 def _fitter(patient: Dataset) -> Callable[[str], str]:
     """Return what makes a text legal in the report's character set: ASCII wherever that set may differ."""
-    terms, _ = values.character_sets(raw_value(patient, "SpecificCharacterSet") or b"")
-    codec = "utf-8" if terms == ("ISO_IR 192",) else "ascii"
+    unicode = _is_unicode(patient)
 
     def fit(text: str) -> str:
         clean = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).strip()
-        if codec == "ascii":
+        if not unicode:
             clean = unicodedata.normalize("NFKD", clean)
             clean = "".join(c for c in clean if not unicodedata.combining(c))
             clean = clean.encode("ascii", "replace").decode("ascii")
@@ -253,18 +252,3 @@ def _fitter(patient: Dataset) -> Callable[[str], str]:
 
 def _long_string(fit: Callable[[str], str], text: str) -> str:
     return fit(text).replace("\\", "/")[:64].strip() if text.strip() else ""
-
-
-def _encode(ds: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
-    file = Dataset()
-    file.update(ds)
-    file.file_meta = meta
-    buffer = BytesIO()
-    dcmwrite(buffer, file, enforce_file_format=True, implicit_vr=False, little_endian=True)
-    return buffer.getvalue()

@@ -6,6 +6,7 @@ beyond `codes`, so that what it finds is what was written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any, cast
@@ -212,7 +213,7 @@ def _meaning(code: Dataset) -> str:
 
 def _moment(ds: Dataset) -> str:
     stamp = str(ds.get("ObservationDateTime", "")) or f"{ds.get('ContentDate', '')}{ds.get('ContentTime', '')}"
-    day, time, zone = stamp[:8], stamp[8:14], stamp[14:]
+    day, time, zone = stamp[:8], stamp[8:14], "".join(re.findall(r"[+-]\d{4}\Z", stamp.strip()))
     return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}:{time[4:]} {zone}".strip(" -:")
 
 

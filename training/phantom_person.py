@@ -105,7 +105,7 @@ def person(seed: int) -> Person:
     """Return the adult, positioning and exposure of `seed`."""
     rng = np.random.default_rng([seed, 1])
 
-    def spread(mean: float, deviation: float, limit: float = 2.2) -> float:
+    def spread(mean: float, deviation: float, limit: float = 1.8) -> float:
         return float(mean + deviation * np.clip(rng.standard_normal(), -limit, limit))
 
     female = bool(rng.random() < 0.5)
@@ -124,7 +124,7 @@ def person(seed: int) -> Person:
         bone=spread(1.0, 0.1),
         bubble=float(rng.random() < 0.75) * spread(1.0, 0.25),
         markings=spread(1.0, 0.13),
-        arms=spread(0.0, 0.6),
+        arms=spread(0.0, 0.45),
         dome=spread(0.0, 0.35),
         tilt=spread(0.0, 0.018),
         shift=(spread(0.0, 0.45), spread(0.3, 0.5)),

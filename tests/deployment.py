@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +92,13 @@ def unit(path: Path) -> list[tuple[str, str, str]]:
 def blocks(path: Path, *languages: str) -> list[str]:
     """Return the fenced code blocks of a Markdown file in these languages ("" is a block without one)."""
     text = path.read_text(encoding="utf-8")
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [body for language, body in fences if language in languages]
+    fences = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(body) for _, language, body in fences if language in languages]
 
 
 def inline_commands(path: Path) -> list[str]:
     """Return what stands in backquotes in running text and begins with the program's name."""
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^ *```.*?^ *```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`(dicom-node [^`]+)`", text)
 
 

@@ -92,5 +92,5 @@ def test_commands_are_found_in_a_line(line: str, found: list[tuple[str, list[str
 
 def test_no_code_block_is_left_open() -> None:
     for path in DOCUMENTS:
-        assert len(re.findall(r"^```", path.read_text("utf-8"), re.MULTILINE)) % 2 == 0
+        assert len(re.findall(r"^ *```", path.read_text("utf-8"), re.MULTILINE)) % 2 == 0
         assert all(blocks(path, "sh", "bash", "console", "toml", "json", "text", "", "mermaid", "lua", "ini"))

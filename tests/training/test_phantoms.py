@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from tests.peers import require
 from tests.phantoms import AT, chest, chest_dataset
 from training.phantom_anatomy import cavity, silhouette
 from training.phantom_canvas import Canvas
@@ -25,16 +24,6 @@ from training.phantoms_cli import run
 
 SHAPE = (256, 210)
 SEEDS = (0, 3, 4)
-
-
-def require_program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        message = f"{name} is not installed"
-        if os.environ.get("DICOM_NODE_REQUIRE_PEERS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 def lungs_and_centre(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +159,7 @@ def test_a_wrong_argument_is_refused_with_what_would_be_right(
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("form", ["dx", "cr", "sc"])
 def test_dciodvfy_finds_no_error(form: str, photometric: str, tmp_path: Path) -> None:
-    program = require_program("dciodvfy")
+    program = require("dciodvfy")
     path = tmp_path / "phantom.dcm"
     chest_dataset(form=form, photometric=photometric).save_as(path, enforce_file_format=True)
     result = subprocess.run([program, path], capture_output=True, text=True, check=False)

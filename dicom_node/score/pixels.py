@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from dicom_node.score.attributes import cannot_decode, integer, number, positive, text
 from dicom_node.score.codestream import codestream_size
+from dicom_node.score.jpeg_extended import decode_extended, needs_gdcm
 
 Stored = npt.NDArray[np.integer[Any]]
 Grey = npt.NDArray[np.float32]
@@ -109,7 +110,7 @@ def decode(ds: Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Stored:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = pixel_array(module)
+            values = decode_extended(module) if needs_gdcm(module) else pixel_array(module)
     except _DECODER_ERRORS as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         detail = " ".join(lines[-1].split())[:200]

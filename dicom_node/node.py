@@ -193,19 +193,24 @@ def run(
     """
     from dicom_node.pipeline.schedule import Schedule
 
+    threads: list[threading.Thread] = []
     with ExitStack() as stack:
-        threads = [
-            threading.Thread(target=worker.run, args=(stop,), name=f"worker-{number}")
-            for number, worker in enumerate(workers(node, workers_count))
-        ]
-        for thread in threads:
-            thread.start()
-            stack.callback(thread.join)
+        # Unwound from the last to the first: nothing more comes in or is scheduled, then work is finished.
+        stack.callback(_join, threads)
         stack.callback(stop.set)
         stack.enter_context(Schedule(node.engine, node.files, node.config, now))
         ready(*(stack.enter_context(receiving(node)) if receive else ("", 0)))
+        # Modalities need not wait until torch is loaded: what they send is safe and queued by now.
+        for worker in workers(node, workers_count):
+            threads.append(threading.Thread(target=worker.run, args=(stop,), name=f"worker-{len(threads)}"))
+            threads[-1].start()
         stop.wait()
         log.info("stopping: what was begun is finished first")
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join()
 
 
 def check(config: Config) -> list[Finding]:

@@ -53,6 +53,8 @@ class Order:
         Share (below 1) or number (from 1) of images held out, or "leave-one-out".
     calibration_images
         Folder or CSV of other normals that calibrate instead; all of `images` then stand in the bank.
+    keep_duplicates
+        Let an image that is there several times count several times, for comparison with published figures.
     """
 
     images: Path
@@ -67,6 +69,7 @@ class Order:
     calibration_images: Path | None = None
     false_positive_rate: float = 0.05
     seed: int = 0
+    keep_duplicates: bool = False
     population: Population = field(default_factory=Population)
     rules: Eligibility = field(default_factory=Eligibility)
     head: Head = field(default_factory=Head)
@@ -143,7 +146,7 @@ def build(
         started(len(entries) + len(others))
         normals = embed_entries(entries, reader, backbone, folder, progress)
         separate = embed_entries(others, reader, backbone, folder, progress) if others else None
-        usable, duplicates = _distinct(normals)
+        usable, duplicates = (normals, 0) if order.keep_duplicates else _distinct(normals)
         _require(len(usable.items), len(entries), normals.skipped)
         parts = _divide(order, usable, separate)
         _require(len(parts.items), len(entries), normals.skipped)
@@ -238,7 +241,11 @@ def _facts(order: Order, backbone: Backbone, parts: _Parts, created_at: datetime
             "modality": dict(Counter(item.modality or "not stated" for item in parts.items)),
             "view": dict(Counter(item.view or "not stated" for item in parts.items)),
         },
-        "recipe": {"seed": order.seed, "calibration": order.calibration},
+        "recipe": {
+            "seed": order.seed,
+            "calibration": order.calibration,
+            "duplicates": "kept" if order.keep_duplicates else "left out",
+        },
         "versions": {
             "dicom_node": __version__,
             **{package: version(package) for package in ("torch", "faiss-cpu", "pydicom", "numpy", "pillow")},

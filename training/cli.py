@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,14 +27,6 @@ from training.calibrate import LEAVE_ONE_OUT
 FAILED, UNUSABLE = 1, 2
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Build banks of normal chests.")
-
-
-class Form(StrEnum):
-    """What phantoms are written as."""
-
-    DX = "dx"
-    CR = "cr"
-    PNG = "png"
 
 
 Normalise = Literal["imagenet", "half", "127"]
@@ -69,6 +60,9 @@ def build(
     ] = None,
     fpr: Annotated[float, typer.Option(help="Share of normals that may lie above the threshold.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Let identical images count as often as they are there.")
+    ] = False,
     site: Annotated[str, typer.Option(help="Where the normals come from.")] = "",
     population_description: Annotated[str, typer.Option(help="Whom they show, in a sentence.")] = "",
     population_modality: Annotated[
@@ -100,6 +94,7 @@ def build(
             calibration_images=calibration_images,
             false_positive_rate=_rate(fpr),
             seed=seed,
+            keep_duplicates=keep_duplicates,
             population=Population(
                 description=population_description,
                 site=site,
@@ -121,20 +116,18 @@ def build(
 def phantoms(
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")],
-    seed: Annotated[int, typer.Option(help="The same seed draws the same chests.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first; the same seed draws the same chest.")] = 0,
     lesion: Annotated[
-        str | None, typer.Option(help="A lesion in each: opacity, nodule, effusion or cardiomegaly.")
+        Literal["opacity", "nodule", "effusion", "cardiomegaly"] | None,
+        typer.Option(help="What to plant into every one of them; nothing for normal chests."),
     ] = None,
-    form: Annotated[Form, typer.Option(help="DX or CR as DICOM, or PNG.")] = Form.DX,
+    form: Annotated[Literal["dx", "cr", "png"], typer.Option(help="DX or CR as DICOM, or PNG.")] = "dx",
 ) -> None:
     """Draw phantoms: procedural frontal chests, which are no patients."""
-    from training.phantoms import LESIONS
     from training.phantoms_cli import run
 
-    if lesion is not None and lesion not in LESIONS:
-        raise typer.BadParameter(f"{lesion!r} is not one of {', '.join(LESIONS)}", param_hint="--lesion")
     with _exit_codes(FAILED):
-        run(out, count, seed, lesion=lesion, form=form.value)
+        run(out, count, seed, lesion, form)
 
 
 class _Reporter:

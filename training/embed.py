@@ -31,7 +31,7 @@ from dicom_node.score.scoring import embed_views
 from training.dataset import Item, Reader
 from training.manifest import Entry
 
-SHARD = 64
+SHARD = 32
 """Files in a shard: at most this much work is lost by a kill, and this many images are in memory at once."""
 
 

@@ -74,10 +74,12 @@ def read_entries(source: Path, key: bytes) -> list[Entry]:
         entries = _read_csv(source, key)
     else:
         raise BankError(f"{source} is neither a folder nor a .csv file")
-    unique = list({entry.path: entry for entry in reversed(entries)}.values())[::-1]
+    unique: dict[Path, Entry] = {}
+    for entry in entries:
+        unique.setdefault(entry.path, entry)
     if not unique:
         raise BankError(f"{source} holds no DICOM, PNG or JPEG file")
-    return unique
+    return list(unique.values())
 
 
 def _read_csv(source: Path, key: bytes) -> list[Entry]:

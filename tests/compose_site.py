@@ -66,6 +66,7 @@ class Site:
     processes: dict[str, Process] = field(default_factory=dict)
     arrived: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    tools: str = ""
 
     def __post_init__(self) -> None:
         self._services: dict[str, Any] = compose()["services"]
@@ -90,7 +91,7 @@ class Site:
         """Return the variables of a service's process: the image's and its own, beside a bare minimum."""
         given = {name: value for name, value in image_environment().items() if name != "PATH"}
         given |= self._services[service].get("environment", {})
-        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:{self.tools}"
         return {"PATH": path, "HOME": str(self.folder), **{k: self.here(v) for k, v in given.items()}}
 
     def command(self, service: str) -> list[str]:
@@ -254,7 +255,7 @@ def _database(it: Site) -> Iterator[None]:
         as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
     settings = it.environment("db")
     environment = {"PATH": f"{binaries}:{os.environ.get('PATH', '')}", "LC_ALL": "C.UTF-8", "HOME": str(folder)}
-    os.environ["PATH"] = f"{os.environ['PATH']}:{binaries}"  # for the health check, as in the image
+    it.tools = str(binaries)  # as in the image, where its health check finds them
 
     def call(*command: str) -> None:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, **as_user)

@@ -35,7 +35,11 @@ Normalise = Literal["imagenet", "half", "127"]
 @app.command()
 def build(
     images: Annotated[
-        Path, typer.Option(help="Folder of normals (DICOM, PNG, JPEG), or a CSV: path, patient_id.")
+        Path,
+        typer.Option(
+            help="Folder of normals, or a CSV: path, patient_id. A PNG or JPEG counts as a patient of its own "
+            "unless the CSV says otherwise."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of banks.")],
     name: Annotated[str, typer.Option(help="Name of the bank.")] = "normals",
@@ -122,12 +126,13 @@ def phantoms(
         typer.Option(help="What to plant into every one of them; nothing for normal chests."),
     ] = None,
     form: Annotated[Literal["dx", "cr", "png"], typer.Option(help="DX or CR as DICOM, or PNG.")] = "dx",
+    rows: Annotated[int, typer.Option(min=64, max=4096, help="Height; the width follows.")] = 1024,
 ) -> None:
     """Draw phantoms: procedural frontal chests, which are no patients."""
     from training.phantoms_cli import run
 
     with _exit_codes(FAILED):
-        run(out, count, seed, lesion, form)
+        run(out, count, seed, lesion, form, shape=(rows, round(rows * 840 / 1024)))
 
 
 class _Reporter:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
+import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
@@ -84,6 +85,18 @@ class Analyser:
             threads=section.threads,
             maximum_pixels=int(section.maximum_megapixels * 1_000_000),
         )
+
+    def warm_up(self) -> None:
+        """Load the active banks and compute once, so that the first image does not wait for it.
+
+        Raises
+        ------
+        BankError
+            As for `analyse`.
+        """
+        ramp = np.linspace(0.0, 1.0, 256 * 256, dtype=np.float32).reshape(256, 256)
+        for scorer in self._scorers():
+            self._compute(Dataset(), scorer, ramp)
 
     def analyse(self, ds: Dataset) -> ImageResult:
         """Score one image, or say why not.

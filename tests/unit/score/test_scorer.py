@@ -164,6 +164,16 @@ def test_ineligible_and_undecodable_images_are_refused_with_their_codes(banks: P
     assert [refusal.code for refusal in codes if refusal] == ["modality", "decode", "view"]
 
 
+def test_warming_up_loads_the_active_bank_and_changes_no_score(banks: Path) -> None:
+    store, node = BankStore(banks), analyser(banks)
+    node.warm_up()
+    store.activate("one")
+    expected = analyser(banks).analyse(chest(40))
+    node.warm_up()
+    (banks / "one" / "index.faiss").unlink()
+    assert node.analyse(chest(40)) == expected
+
+
 def test_activation_takes_effect_with_the_next_image(banks: Path) -> None:
     store, node = BankStore(banks), analyser(banks)
     seen = []

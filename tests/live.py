@@ -21,13 +21,14 @@ DEADLINE = 180.0
 SHAPE = (192, 160)
 
 
-def build_bank(root: Path, folder: Path, normals: int = 30, views: str = "squash") -> None:
+def build_bank(root: Path, folder: Path, normals: int = 30, views: str | None = "squash") -> None:
     """Build the bank "test" from small phantoms by the product's own command."""
     images = folder / "normals"
     images.mkdir(parents=True)
     for seed in range(1000, 1000 + normals):
         (images / f"{seed}.dcm").write_bytes(part10(chest_dataset(seed=seed, shape=SHAPE)))
-    command = ["build", "--images", str(images), "--out", str(root), "--name", "test", "--views", views]
+    command = ["build", "--images", str(images), "--out", str(root), "--name", "test"]
+    command += ["--views", views] if views else []
     subprocess.run([sys.executable, "-m", "training", *command], check=True, capture_output=True)
 
 

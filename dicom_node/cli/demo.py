@@ -19,7 +19,7 @@ from dicom_node.cli.options import exit_codes
 from dicom_node.domain.errors import ConfigError, SelftestError
 from dicom_node.domain.types import Destination
 
-NORMALS, FIRST_SEED = 80, 1
+NORMALS, FIRST_SEED, ROWS = 80, 1, 512
 STUDIES = (("a normal phantom", 9001, None), ("a phantom with an opacity", 9002, "opacity"))
 MARK = ".dicom-node-demo"
 
@@ -42,7 +42,12 @@ def demo(
         config = _write_config(folder, port, pacs.dicom_port)
         say("2/5  building the bank of normals")
         normals = str(folder / "normals" / "manifest.csv")
-        _node(config, "bank", "build", "--images", normals, "--name", "demo", "--site", "demo phantoms")
+        # With only 80 normals, holding some out would leave too few to calibrate on.
+        _node(
+            config, "bank", "build", "--images", normals, "--name", "demo", "--calibration", "leave-one-out",
+            "--site", "demo", "--population-description", "procedural phantoms, frontal, DX",
+            "--population-modality", "DX",
+        )  # fmt: skip
         _node(config, "bank", "activate", "demo")
         say(f"3/5  starting the node on 127.0.0.1:{port}; the PACS is {pacs.where}")
         stack.enter_context(_serving(config, folder))
@@ -80,7 +85,8 @@ def _node(config: Path, *arguments: str) -> None:
 
 def _phantoms(out: Path, count: int, seed: int, lesion: str | None) -> None:
     chosen = ["--lesion", lesion] if lesion else []
-    _child("training", "phantoms", "--out", str(out), "--count", str(count), "--seed", str(seed), *chosen)
+    size = ["--count", str(count), "--rows", str(ROWS)]
+    _child("training", "phantoms", "--out", str(out), "--seed", str(seed), *size, *chosen)
 
 
 def _write_config(folder: Path, port: int, pacs_port: int) -> Path:

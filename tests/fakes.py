@@ -35,6 +35,7 @@ PROVENANCE = Provenance(
     views=("squash",),
     false_positive_rate=0.05,
     normal_images=100,
+    calibration="held-out",
     calibration_images=25,
     population="phantoms",
     site="test",

@@ -161,7 +161,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which bank and algorithm made a score; goes into every report."""
+    """Which bank and algorithm made a score; goes into every report.
+
+    `calibration` says where the calibration scores come from: "held-out" or "separate" normals, or
+    "leave-one-out" (each normal of the bank against the others).
+    """
 
     bank_hash: str
     bank_name: str
@@ -173,6 +177,7 @@ class Provenance:
     views: tuple[str, ...]
     false_positive_rate: float
     normal_images: int
+    calibration: str
     calibration_images: int
     population: str
     site: str

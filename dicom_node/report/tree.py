@@ -69,8 +69,9 @@ def sentence(result: StudyResult) -> str:
     which = f" Image {result.decisive + 1} of {len(result.images)} decides." if len(result.images) > 1 else ""
     left_out = len(result.images) - scored
     missing = f" Not scored: {left_out} of {len(result.images)} images." if left_out else ""
+    share = "all" if score.percentile >= 100 else f"{percent(score.percentile)} %"
     return (
-        f"More unusual than {percent(score.percentile)} % of this site's normal chests ({basis}); "
+        f"More unusual than {share} of this site's normal chests ({basis}); "
         f"{result.verdict.value}.{which}{missing} {CAUTION}"
     )
 
@@ -160,17 +161,20 @@ def _others(images: Sequence[ImageResult]) -> Iterator[str]:
 
 def _group(index: int, image: ImageResult, device_uid: str, fit: Callable[[str], str]) -> ContainerContentItem:
     score, made_by = image.score, image.provenance
-    scored = score is not None and made_by is not None
+    algorithm, measurements = None, None
+    if score and made_by:
+        algorithm = _algorithm(made_by, score.threshold, fit)
+        measurements = [_measurement(score, made_by, fit)]
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=uids.tracking_uid(device_uid, image.sop_instance_uid), identifier=f"Image {index + 1}"
         ),
-        finding_sites=[FindingSite(anatomic_location=codes.THORAX)] if scored else None,
-        algorithm_id=_algorithm(made_by, fit) if made_by and scored else None,
-        measurements=[_measurement(score, made_by, fit)] if score and made_by else None,
+        finding_sites=[FindingSite(anatomic_location=codes.THORAX)] if measurements else None,
+        algorithm_id=algorithm,
+        measurements=measurements,
         source_images=[SourceImageForMeasurementGroup(image.sop_class_uid, image.sop_instance_uid)],
     )[0]
-    if not scored:
+    if not measurements:
         group.ContentSequence.append(code_item(codes.NORMALITY, codes.UNDETERMINED, _CONTAINS))
         reason = image.refusal.reason if image.refusal else "no reason was recorded"
         group.ContentSequence.append(text_item(codes.COMMENT, fit(f"Not analysed: {reason}"), _CONTAINS))
@@ -189,7 +193,7 @@ def _measurement(score: Score, made_by: Provenance, fit: Callable[[str], str]) -
     statistics.append(text_item(codes.AUTHORITY, fit(made_by.site or made_by.bank_name), _PROPERTIES))
     limit = NormalRangeProperties(
         values=[number_item(codes.UPPER_LIMIT, float(score.threshold), codes.NO_UNITS, _PROPERTIES)],
-        description=fit(f"Score that {rate} % of the held-out normal images exceed"),
+        description=fit(f"Score that {rate} % of the {_normals(made_by)} exceed"),
         authority=fit(made_by.site or made_by.bank_name),
     )
     return Measurement(
@@ -206,19 +210,26 @@ def _measurement(score: Score, made_by: Provenance, fit: Callable[[str], str]) -
 
 def _population(made_by: Provenance) -> str:
     described = f": {made_by.population}" if made_by.population else ""
-    return f"{made_by.calibration_images} held-out normal images{described}"
+    return f"{made_by.calibration_images} {_normals(made_by)}{described}"
 
 
-def _algorithm(made_by: Provenance, fit: Callable[[str], str]) -> AlgorithmIdentification:
+def _normals(made_by: Provenance) -> str:
+    """Say of whom percentile and threshold speak."""
+    if made_by.calibration == "leave-one-out":
+        return "normal images of the bank, each compared with the others"
+    return "held-out normal images"
+
+
+def _algorithm(made_by: Provenance, threshold: float, fit: Callable[[str], str]) -> AlgorithmIdentification:
     return AlgorithmIdentification(
         name=fit(made_by.algorithm),
         version=fit(made_by.algorithm_version),
-        parameters=[fit(f"{name}={value}") for name, value in parameters(made_by)],
+        parameters=[fit(f"{name}={value}") for name, value in parameters(made_by, threshold)],
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
 
 
-def parameters(made_by: Provenance) -> tuple[tuple[str, str], ...]:
+def parameters(made_by: Provenance, threshold: float) -> tuple[tuple[str, str], ...]:
     """Return what identifies the algorithm beside its name and version, as name and value."""
     return (
         ("bank_hash", made_by.bank_hash),
@@ -230,5 +241,7 @@ def parameters(made_by: Provenance) -> tuple[tuple[str, str], ...]:
         ("views", ",".join(made_by.views)),
         ("false_positive_rate", repr(made_by.false_positive_rate)),
         ("normal_images", str(made_by.normal_images)),
+        ("calibration", made_by.calibration),
         ("calibration_images", str(made_by.calibration_images)),
+        ("threshold", repr(threshold)),
     )

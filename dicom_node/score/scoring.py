@@ -134,6 +134,7 @@ class Scorer:
             views=manifest.views,
             false_positive_rate=manifest.false_positive_rate,
             normal_images=manifest.normal_images,
+            calibration=manifest.calibration,
             calibration_images=manifest.calibration_images,
             population=manifest.population.description,
             site=manifest.population.site,

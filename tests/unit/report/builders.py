@@ -57,6 +57,7 @@ PROVENANCE = Provenance(
     views=("squash", "flip"),
     false_positive_rate=0.05,
     normal_images=1341,
+    calibration="held-out",
     calibration_images=210,
     population="adults, PA, CR and DX",
     site="Phantom site",

@@ -16,7 +16,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.domain.types import Report, StudyResult, Verdict
 from dicom_node.report import sr
-from dicom_node.report.text import facts
+from dicom_node.report.text import facts, render
 from tests.unit.report.builders import (
     AT,
     DX_FOR_PROCESSING,
@@ -118,6 +118,23 @@ def test_a_percentile_is_never_rounded_up() -> None:
     assert facts(report.content)["summary"].startswith("More unusual than 99.9 % of")
 
 
+def test_a_score_above_every_normal_says_all_and_not_100_percent() -> None:
+    beyond = dataclasses.replace(HIGH, percentile=100.0)
+    report = sr.build(result(Verdict.ABOVE, [image(score=beyond)]), [header()], EQUIPMENT, AT)
+    assert facts(report.content)["summary"].startswith(
+        "More unusual than all of this site's normal chests (210"
+    )
+
+
+def test_a_bank_that_calibrates_on_itself_does_not_call_its_normals_held_out() -> None:
+    own = dataclasses.replace(PROVENANCE, calibration="leave-one-out")
+    shown = render(
+        sr.build(result(Verdict.ABOVE, [image(score=HIGH, provenance=own)]), [header()], EQUIPMENT, AT).content
+    )
+    assert "held-out" not in shown
+    assert "210 normal images of the bank, each compared with the others" in shown
+
+
 @pytest.mark.parametrize("verdict", [Verdict.NOT_ANALYSED, Verdict.FAILED])
 def test_a_report_without_a_score_says_why_and_that_it_says_nothing(verdict: Verdict) -> None:
     study = result(verdict)
@@ -154,7 +171,9 @@ def test_the_algorithm_is_named_with_its_bank_and_parameters() -> None:
         "views": "squash,flip",
         "false_positive_rate": "0.05",
         "normal_images": "1341",
+        "calibration": "held-out",
         "calibration_images": "210",
+        "threshold": repr(HIGH.threshold),
     }
 
 

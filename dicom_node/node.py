@@ -131,10 +131,15 @@ def workers(node: Node, count: int) -> list[Worker]:
 
     if count == 0:
         return []
+    scorer = analyser(node.config)
+    try:
+        scorer.warm_up()
+    except NodeError as error:
+        log.error("studies will be answered 'failed' until this is mended", extra={"reason": str(error)})  # noqa: TRY400 - the reason says it all
     analyse = Analyse(
         node.engine,
         node.files,
-        analyser(node.config).analyse,
+        scorer.analyse,
         equipment(node),
         tuple(node.destinations),
         now,
@@ -234,7 +239,7 @@ def check(config: Config) -> list[Finding]:
 def selftest(config: Config, *, deliver: bool, timeout: float) -> Passed:
     """Send a phantom to the running node of this configuration; see `pipeline.selftest`."""
     from dicom_node.pipeline import selftest as test
-    from dicom_node.score.bank import BankStore
+    from dicom_node.score.bank_store import BankStore
 
     if config.receive.port == 0:
         raise ConfigError(["receive.port: is 0, a free port that only the running node knows; name one"])

@@ -56,7 +56,7 @@ def list_(config: ConfigPath = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Name, config: ConfigPath = None) -> None:
     """Print a bank's manifest as JSON."""
-    from dicom_node.score.bank import BankStore
+    from dicom_node.score.bank_store import BankStore
 
     with exit_codes():
         typer.echo(BankStore(read_config(config).score.banks).manifest(name).to_json().decode())
@@ -65,7 +65,7 @@ def show(name: Name, config: ConfigPath = None) -> None:
 @app.command()
 def verify(name: Name, config: ConfigPath = None) -> None:
     """Compare every file of a bank with its hash."""
-    from dicom_node.score.bank import BankStore
+    from dicom_node.score.bank_store import BankStore
 
     with exit_codes():
         bank_hash = BankStore(read_config(config).score.banks).verify(name)

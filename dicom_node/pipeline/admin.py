@@ -16,7 +16,7 @@ from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import BankError
 from dicom_node.pipeline import rerun
 from dicom_node.queue import items
-from dicom_node.score.bank import BankStore
+from dicom_node.score.bank_store import BankStore
 from dicom_node.store import overview
 
 
@@ -54,7 +54,7 @@ def show_study(engine: Engine, study_instance_uid: str) -> dict[str, list[dict[s
     return {name: plain(rows) for name, rows in detail.items() if name != "study_instance_uid"}
 
 
-def retry(engine: Engine, item_id: int, now: datetime) -> int:
+def retry(engine: Engine, item_id: int, now: datetime) -> rerun.Retried:
     """Schedule an item again (see `rerun.retry`)."""
     with writing(engine) as conn:
         return rerun.retry(conn, item_id, now)

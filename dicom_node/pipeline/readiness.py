@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_node.domain.errors import BankError, NodeError
 from dicom_node.domain.types import Destination
-from dicom_node.score.bank import BankStore
+from dicom_node.score.bank_store import BankStore
 
 
 @dataclass(frozen=True, slots=True)

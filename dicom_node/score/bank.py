@@ -1,6 +1,6 @@
-"""A Bank on disk: written once as a whole, verified on every load, activated atomically.
+"""A Bank on disk: written once as a whole, verified on every load.
 
-Owns the folder's files and the store of banks. Knows nothing of images or backbones.
+Owns the folder's files. Knows nothing of images or backbones, nor which bank is in use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,10 @@ IMAGES = "images.json"
 FILES = (INDEX, HEAD, CALIBRATION, IMAGES)
 """Every file of a bank beside its manifest."""
 
-ACTIVE = "active.json"
 WEIGHTS = "weights"
 """Folder beside the banks for weights files of backbones that bring none, each named by its SHA-256."""
 
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,64}\Z")
+NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +95,10 @@ def write_bank(
     contents = {
         INDEX: faiss.serialize_index(index).tobytes(),
         HEAD: save_head(head),
-        CALIBRATION: _json(
+        CALIBRATION: to_json(
             {"mean": calibration.mean, "std": calibration.std, "scores": calibration.scores.tolist()}
         ),
-        IMAGES: _json({"images": list(images)}),
+        IMAGES: to_json({"images": list(images)}),
     }
     values = {
         **facts,
@@ -188,125 +186,13 @@ def check_name(name: str) -> str:
     BankError
         If it is not 1 to 64 of letters, digits, ``_ . -``, or begins with a dot.
     """
-    if not _NAME.match(name):
+    if not NAME.match(name):
         raise BankError(f"{name[:80]!r} is no name of a bank: 1 to 64 of A-Z a-z 0-9 _ . - and no leading dot")
     return name
 
 
-class BankStore:
-    """The folder of banks and which of them are active.
-
-    Parameters
-    ----------
-    root
-        The folder; need not exist yet.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all banks, sorted, damaged ones included."""
-        if not self.root.is_dir():
-            return ()
-        return tuple(
-            sorted(p.name for p in self.root.iterdir() if _NAME.match(p.name) and (p / MANIFEST).is_file())
-        )
-
-    def path(self, name: str) -> Path:
-        """Return the folder of a bank, whether it exists or not.
-
-        Raises
-        ------
-        BankError
-            If the name is unfit, e.g. holds a path.
-        """
-        return self.root / check_name(name)
-
-    def manifest(self, name: str) -> Manifest:
-        """Return the manifest of a bank; see `read_manifest`."""
-        return read_manifest(self.path(name))
-
-    def verify(self, name: str) -> str:
-        """Check every file of a bank and return its hash; raises BankError as `load_bank` does."""
-        return load_bank(self.path(name)).bank_hash
-
-    def active(self) -> tuple[str, ...]:
-        """Return the names of the active banks, in the order in which they are asked."""
-        return tuple(entry["name"] for entry in self._state()["active"])
-
-    def active_hashes(self) -> dict[str, str]:
-        """Return the hash that each active bank had when it was activated, by name, in order."""
-        return {entry["name"]: entry["bank_hash"] for entry in self._state()["active"]}
-
-    def history(self) -> tuple[tuple[str, ...], ...]:
-        """Return the sets of names that were active before, latest last."""
-        return tuple(tuple(entry["name"] for entry in past["active"]) for past in self._state()["history"])
-
-    def activate(self, *names: str, at: datetime | None = None) -> None:
-        """Make these banks the active ones, in this order; what was active before is remembered.
-
-        Parameters
-        ----------
-        names
-            An image is scored by the first bank whose population admits it.
-        at
-            The moment, for the record; must be timezone-aware.
-
-        Raises
-        ------
-        BankError
-            If one is missing or damaged; nothing changes then.
-        """
-        if not names or len(set(names)) != len(names):
-            raise BankError(f"banks to activate are {list(names)}; name at least one, each once")
-        entries = [{"name": name, "bank_hash": self.verify(name)} for name in names]
-        try:
-            state = self._state()
-        except BankError:
-            state = {"active": [], "history": []}
-        if entries == state["active"]:
-            return
-        past = [*state["history"], {"active": state["active"], "until": None if at is None else at.isoformat()}]
-        self._write({"active": entries, "history": past if state["active"] else state["history"]})
-
-    def rollback(self) -> tuple[str, ...]:
-        """Make active again what was active before the last activation, and return its names.
-
-        Raises
-        ------
-        BankError
-            If nothing was active before, or one of those banks is missing or damaged.
-        """
-        state = self._state()
-        if not state["history"]:
-            raise BankError("no bank was active before; there is nothing to go back to")
-        entries = state["history"][-1]["active"]
-        for entry in entries:
-            if self.verify(entry["name"]) != entry["bank_hash"]:
-                raise BankError(f"bank {entry['name']} is not the one that was active before")
-        self._write({"active": entries, "history": state["history"][:-1]})
-        return tuple(entry["name"] for entry in entries)
-
-    def _state(self) -> dict[str, Any]:
-        try:
-            state = json.loads((self.root / ACTIVE).read_bytes())
-            if all(check_name(e["name"]) and e["bank_hash"] for e in state["active"]) and "history" in state:
-                return dict(state)
-        except FileNotFoundError:
-            return {"active": [], "history": []}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BankError(f"{ACTIVE} cannot be read: {error}; activate a bank to write it anew") from error
-        raise BankError(f"{ACTIVE} does not say which banks are active; activate a bank to write it anew")
-
-    def _write(self, state: dict[str, Any]) -> None:
-        staging = self.root / f".{ACTIVE}.writing-{os.getpid()}"
-        write_synced(staging, _json(state))
-        staging.replace(self.root / ACTIVE)
-        sync_folder(self.root)
-
-
-def _json(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Return the one form in which a bank's JSON files are written."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 

@@ -21,7 +21,7 @@ from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderst
 from dicom_node.domain.types import ImageResult, Provenance, Refusal, Score
 from dicom_node.score import files
 from dicom_node.score.backbone import Backbone
-from dicom_node.score.bank import ACTIVE, BankStore
+from dicom_node.score.bank_store import ACTIVE, BankStore
 from dicom_node.score.eligibility import judge, stated_view
 from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, assumptions, to_grey
 from dicom_node.score.population import stated_age

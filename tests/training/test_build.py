@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import load_backbone
-from dicom_node.score.bank import BankStore, load_bank
+from dicom_node.score.bank import load_bank
+from dicom_node.score.bank_store import BankStore
 from dicom_node.score.files import read_image
 from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.scoring import Scorer

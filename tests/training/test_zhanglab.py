@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import rankdata
 
 from dicom_node.config import Eligibility
-from dicom_node.score.bank import BankStore
+from dicom_node.score.bank_store import BankStore
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
 from dicom_node.score.scorer import Analyser
 from tests.unit.score.builders import SHARED

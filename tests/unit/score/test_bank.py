@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.bank import FILES, BankStore, load_bank
+from dicom_node.score.bank import FILES, load_bank
+from dicom_node.score.bank_store import BankStore
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import Manifest, Population
 

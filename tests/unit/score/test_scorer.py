@@ -13,7 +13,8 @@ from dicom_node.config import Eligibility, ScoreSection
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import ImageResult
 from dicom_node.score.backbone import load_backbone
-from dicom_node.score.bank import BankStore, load_bank, write_bank
+from dicom_node.score.bank import load_bank, write_bank
+from dicom_node.score.bank_store import BankStore
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import Manifest, Population, Preprocessing

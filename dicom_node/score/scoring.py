@@ -25,6 +25,9 @@ ALGORITHM = "k-nearest-neighbour distance to normal images, geometric mean over 
 NEIGHBOURS = 5
 """How many of the nearest normal images a score names."""
 
+DIGITS = 6
+"""Significant digits of a score."""
+
 _BATCH = 32
 """Views that the backbone sees at once; more does not make a CPU faster."""
 
@@ -86,8 +89,8 @@ class Scorer:
         Returns
         -------
         list of Score
-            One for each image, in order. The same image gives the same score; in another batch it may differ in
-            the last digits of float32, so the node scores one image at a time.
+            One for each image, in order, the value with 6 significant digits: another batch or another number of
+            threads moves the last digits of float32, and a report made again must be the same report.
         """
         manifest = self.bank.manifest
         prep = manifest.preprocessing
@@ -105,7 +108,8 @@ class Scorer:
         values = knn.geometric_mean(kth)
         owners = (rows // count).reshape(images, -1)
         scores = []
-        for at, value in enumerate(values.tolist()):
+        for at, exact in enumerate(values.tolist()):
+            value = float(f"{exact:.{DIGITS}g}")
             near = knn.neighbours(distances.reshape(images, -1)[at], owners[at], NEIGHBOURS)
             scores.append(
                 Score(

@@ -62,6 +62,10 @@ def test_the_environment_can_give_a_table() -> None:
     assert config.destinations[0].ae_title == "PACS"
 
 
+def test_an_ae_title_of_digits_is_text_from_the_environment_too() -> None:
+    assert load(env={"DICOM_NODE__RECEIVE__AE_TITLE": "4711"}).receive.ae_title == "4711"
+
+
 def test_every_fault_is_told_at_once_with_its_key(tmp_path: Path) -> None:
     path = _write(
         tmp_path,

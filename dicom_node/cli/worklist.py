@@ -84,7 +84,14 @@ def retry(item: Item, config: ConfigPath = None) -> None:
     from dicom_node.pipeline import admin
 
     with exit_codes(), node.open_node(read_config(config)) as opened:
-        typer.echo(f"scheduled as item {admin.retry(opened.engine, item, node.now())}")
+        retried = admin.retry(opened.engine, item, node.now())
+        if retried.item_id is not None:
+            typer.echo(f"scheduled as item {retried.item_id}")
+        else:
+            typer.echo(
+                f"images are arriving for revision {retried.revision} of the study; "
+                "it is analysed once they are complete"
+            )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -12,8 +13,25 @@ from dicom_node.queue import items
 from dicom_node.store import reports, studies
 
 
-def retry(conn: Connection, item_id: int, now: datetime) -> int:
-    """Schedule a FAILED or CANCELED item again; return the id of the item that will do the work.
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry brought about.
+
+    Attributes
+    ----------
+    item_id
+        The item that will do the work; None where images are still arriving for the revision: gathering closes
+        it as always and schedules its analysis then.
+    revision
+        Of the study, that will be answered.
+    """
+
+    item_id: int | None
+    revision: int
+
+
+def retry(conn: Connection, item_id: int, now: datetime) -> Retried:
+    """Schedule a FAILED or CANCELED item again.
 
     An analysis whose *failed* report is already made is answered by a new revision that supersedes it.
 
@@ -27,9 +45,13 @@ def retry(conn: Connection, item_id: int, now: datetime) -> int:
     item = items.get(conn, item_id)
     next_state(item.state, Action.REQUEUE)
     if item.kind is not Kind.ANALYSE or reports.get(conn, item.study_instance_uid, item.revision) is None:
-        return items.requeue(conn, item_id, now).id
+        return Retried(items.requeue(conn, item_id, now).id, item.revision)
     number = studies.open_revision(conn, item.study_instance_uid, now)
-    studies.close_revision(conn, item.study_instance_uid, number, now)
+    # From here on nobody else adds to it or closes it. One that has images is not ours to close.
+    ours = not studies.has_images(conn, item.study_instance_uid, number)
+    closed = ours and studies.close_revision(conn, item.study_instance_uid, number, now)
     if item.state is State.FAILED:
         items.cancel(conn, item_id, now, reason=f"{item.reason}; analysed again as revision {number}")
-    return items.schedule(conn, Kind.ANALYSE, item.study_instance_uid, number, now)
+    if not closed:
+        return Retried(None, number)
+    return Retried(items.schedule(conn, Kind.ANALYSE, item.study_instance_uid, number, now), number)

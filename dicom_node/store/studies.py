@@ -124,6 +124,14 @@ def open_revision(conn: Connection, study_instance_uid: str, at: datetime) -> in
     )
 
 
+def has_images(conn: Connection, study_instance_uid: str, number: int) -> bool:
+    """Return whether an image came for this very revision."""
+    held = select(instances.c.id).where(
+        instances.c.study_instance_uid == study_instance_uid, instances.c.revision == number
+    )
+    return conn.execute(held.limit(1)).first() is not None
+
+
 def latest_revision(conn: Connection, study_instance_uid: str) -> int | None:
     """Return the highest revision number of a study, open or closed; None for an unknown study."""
     number = conn.execute(

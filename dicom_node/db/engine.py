@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dicom_node.config import Db
@@ -23,7 +30,8 @@ __all__ = ["BUSY_SECONDS", "Engine", "open_engine", "reading", "writing"]
 
 BUSY_SECONDS = 30.0
 
-_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+_OF_THE_ROWS = (DataError, IntegrityError)
+"""Errors that the rows themselves bring about: a fault of this program, and not of the database."""
 
 
 def open_engine(config: Db, busy_seconds: float = BUSY_SECONDS) -> Engine:
@@ -109,13 +117,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises
     ------
     DatabaseError
-        If the database is away, or locked for longer than `BUSY_SECONDS`.
+        If the database is away, locked for longer than `BUSY_SECONDS`, takes no writes (a standby), is damaged,
+        or has not the tables and rights that are needed.
     """
-    try:
-        with engine.begin() as conn:
-            yield conn
-    except _AWAY as error:
-        raise _away(error) from error
+    with _told(), engine.begin() as conn:
+        yield conn
 
 
 @contextmanager
@@ -125,12 +131,19 @@ def reading(engine: Engine) -> Iterator[Connection]:
     Raises
     ------
     DatabaseError
-        If the database is away.
+        As for `writing`.
     """
+    with _told(), engine.connect().execution_options(read_only=True) as conn, conn.begin():
+        yield conn
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        with engine.connect().execution_options(read_only=True) as conn, conn.begin():
-            yield conn
-    except _AWAY as error:
+        yield
+    except _OF_THE_ROWS:
+        raise
+    except (DBAPIError, PoolTimeoutError) as error:
         raise _away(error) from error
 
 

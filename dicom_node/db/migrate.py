@@ -59,17 +59,17 @@ def upgrade(engine: Engine) -> None:
         If the database is away, was written by a newer version, or refuses a step; it is then unchanged.
     """
     config = alembic_config()
-    try:
-        with writing(engine) as conn:  # on SQLite this begins with BEGIN IMMEDIATE, which is the lock
-            if conn.dialect.name == "postgresql":
-                conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            if _is_behind(conn, config):
-                config.attributes["connection"] = conn
+    with writing(engine) as conn:  # on SQLite this begins with BEGIN IMMEDIATE, which is the lock
+        if conn.dialect.name == "postgresql":
+            conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        if _is_behind(conn, config):
+            config.attributes["connection"] = conn
+            try:
                 command.upgrade(config, "head")
-    except DBAPIError as error:
-        raise DatabaseError(
-            f"the database refused the step to revision {head()} and is unchanged: {error.orig}"
-        ) from error
+            except DBAPIError as error:
+                raise DatabaseError(
+                    f"the database refused the step to revision {head()} and is unchanged: {error.orig}"
+                ) from error
 
 
 def _is_behind(conn: Connection, config: Config) -> bool:

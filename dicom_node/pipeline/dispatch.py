@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from dicom_node.db.engine import reading
-from dicom_node.domain.errors import NodeError
-from dicom_node.domain.types import Delivery, Destination, Done, Outcome, Refuse, Retry, WorkItem
+from dicom_node.domain.errors import DestinationAwayError, NodeError
+from dicom_node.domain.types import Delivery, Destination, Done, Refuse, Retry, WorkItem
+from dicom_node.pipeline.absences import Absences
 from dicom_node.pipeline.process import Prepared
 from dicom_node.store import reports
 from dicom_node.store.files import FileStore
@@ -46,6 +47,7 @@ class Dispatch:
         self._send = send
         self._destinations = destinations
         self._clock = clock
+        self._absences = Absences(clock)
 
     def __call__(self, item: WorkItem) -> Prepared:
         """Send the report of the item's revision, unless the destination has already stored it."""
@@ -70,12 +72,17 @@ class Dispatch:
             )
         if done:
             return Prepared(Done("already delivered"), _nothing)
-        outcome: Outcome
+        if (absence := self._absences.of(destination.name)) is not None:
+            return Prepared(Retry(f"not tried, since a moment ago: {absence}"), _nothing)
+        began = self._clock()
         try:
             delivery = self._send(destination, self._files.read_report(stored.digest))
         except NodeError as error:
             reason = str(error)
+            if isinstance(error, DestinationAwayError):
+                self._absences.note(destination.name, reason, self._clock() - began)
             return Prepared(Retry(reason) if error.retryable else Refuse(reason), _nothing)
+        self._absences.over(destination.name)
         outcome = Done(f"status 0x{delivery.status:04X}")
 
         def commit(conn: Connection) -> None:

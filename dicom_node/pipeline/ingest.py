@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from sqlalchemy import Engine
 
 from dicom_node.db import events
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 READ_ERRORS = (
     InvalidDicomError,
+    BytesLengthException,
     OSError,
     EOFError,
     ValueError,
@@ -82,7 +83,7 @@ class Ingest:
         """
         header = read_header(received.path)
         uids = _identify(header, received)
-        if getattr(header, "DeviceUID", "") == self._device_uid:
+        if header["DeviceUID"] == self._device_uid:
             return self._own(received, uids[0])
         digest, size = self._files.digest(received.path, received.dataset_offset)
         self._files.adopt(received.path, digest)
@@ -123,16 +124,22 @@ class Ingest:
         return Ingested.OWN
 
 
-def read_header(path: Path) -> Dataset:
+def read_header(path: Path) -> dict[str, str]:
     """Read the elements that say what an image is and where it belongs; no other element is parsed.
+
+    Returns
+    -------
+    dict
+        Value by keyword; "" where the element is absent or empty.
 
     Raises
     ------
     CannotUnderstandError
-        If the file is no DICOM data set.
+        If the file is no DICOM data set, or one of these elements is not what its VR says.
     """
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        header = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        return {keyword: str(header.get(keyword, "") or "") for keyword in _TAGS}
     except READ_ERRORS as error:
         raise CannotUnderstandError(
             f"the data set cannot be read ({type(error).__name__}); send a complete DICOM data set in the "
@@ -140,12 +147,12 @@ def read_header(path: Path) -> Dataset:
         ) from error
 
 
-def _identify(header: Dataset, received: Received) -> tuple[str, str]:
+def _identify(header: Mapping[str, str], received: Received) -> tuple[str, str]:
     for keyword, command in (
         ("SOPClassUID", received.sop_class_uid),
         ("SOPInstanceUID", received.sop_instance_uid),
     ):
-        held = str(header.get(keyword, "") or "")
+        held = header[keyword]
         if held != command:
             raise DataSetMismatchError(
                 f"{keyword} in the data set is {held[:64] or 'missing'}, in the command {command}; "
@@ -153,7 +160,7 @@ def _identify(header: Dataset, received: Received) -> tuple[str, str]:
             )
     uids = []
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        held = str(header.get(keyword, "") or "")
+        held = header[keyword]
         if not held:
             raise CannotUnderstandError(f"{keyword} is missing in {received.sop_instance_uid}; {_COMMENT}")
         uids.append(check_uid(held, keyword))

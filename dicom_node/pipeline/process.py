@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import Connection, Engine
 
 from dicom_node.db.engine import reading
-from dicom_node.domain.errors import NotFoundError
+from dicom_node.domain.errors import NotFoundError, StoreError
 from dicom_node.domain.types import (
     Done,
     ImageResult,
@@ -43,10 +43,15 @@ SELFTEST_AE_TITLE = "DICOM-SELFTEST"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a handler did: the outcome, and the rows that belong to it."""
+    """What a handler did: the outcome, and the rows that belong to it.
+
+    `counted` is False for a Retry whose cause is this machine's and may pass, such as a full disk: it uses up
+    none of the item's attempts.
+    """
 
     outcome: Outcome
     commit: Callable[[Connection], None]
+    counted: bool = True
 
 
 class Analyse:
@@ -118,14 +123,21 @@ class Analyse:
         return held
 
     def _image(self, instance: Instance) -> tuple[Dataset, ImageResult]:
+        # Read apart and left untouched: looking at an element decodes it, and a report copies raw bytes.
+        header = _header(instance)
         try:
             dataset = dcmread(instance.path)
+        except (OSError, MemoryError) as error:
+            # The disk's or the machine's fault, which may pass, and no property of the image.
+            told = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(
+                f"the stored file of {instance.sop_instance_uid} ({instance.digest}) cannot be read: {told}; "
+                "mend the store or restore the file from a backup, then retry"
+            ) from error
         except READ_ERRORS as error:
             reason = f"the stored data set cannot be read ({type(error).__name__})"
-            return Dataset(), _refused(instance, Refusal(UNDECODABLE, reason))
-        image = self._analyse(dataset)
-        header = Dataset({e.tag: e for e in dataset if e.keyword not in _PIXELS})
-        return header, image
+            return header, _refused(instance, Refusal(UNDECODABLE, reason))
+        return header, self._analyse(dataset)
 
     def _prepare(
         self,
@@ -174,7 +186,6 @@ _CONFLICT = Refusal(
     "conflict",
     "another image with this SOP Instance UID was already held; the sender should give each image its own",
 )
-_PIXELS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
 
 
 def _refused(instance: Instance, refusal: Refusal) -> ImageResult:

@@ -28,6 +28,9 @@ from dicom_node.queue.policy import backoff
 
 log = logging.getLogger(__name__)
 
+_MACHINE_SECONDS = 60.0
+"""Longest wait after an attempt that failed by this machine's fault, such as a full disk."""
+
 
 class Handler(Protocol):
     """What does the work of one kind."""
@@ -104,7 +107,7 @@ class Worker:
         with bound(work_item=item.id, kind=item.kind.value, study_instance_uid=item.study_instance_uid):
             with _Heartbeat(self._engine, self._config.lease_seconds, lease, self._clock):
                 prepared = self._handle(item)
-            self._settle(lease, prepared)
+            self._see_through(lease, prepared)
         return True
 
     def _handle(self, item: WorkItem) -> Prepared:
@@ -112,33 +115,50 @@ class Worker:
         allowed = self._attempts[item.kind]
         if item.attempts > allowed:
             return self._give_up(item, item.reason or "the process that worked on it died every time")
-        prepared = _guarded(lambda: handler(item))
-        if isinstance(prepared.outcome, Retry) and item.attempts >= allowed:
-            return self._give_up(item, prepared.outcome.reason)
-        return prepared
+        return self._unless_spent(item, _guarded(lambda: handler(item)))
+
+    def _unless_spent(self, item: WorkItem, prepared: Prepared) -> Prepared:
+        """Return what was prepared, or what giving up prepares if it is one attempt too many."""
+        spent = prepared.counted and item.attempts >= self._attempts[item.kind]
+        return (
+            self._give_up(item, prepared.outcome.reason)
+            if isinstance(prepared.outcome, Retry) and spent
+            else prepared
+        )
 
     def _give_up(self, item: WorkItem, reason: str) -> Prepared:
         told = f"gave up after {min(item.attempts, self._attempts[item.kind])} attempts: {reason}"
         prepared = _guarded(lambda: self._handlers[item.kind].give_up(item, told))
-        if isinstance(prepared.outcome, Retry):
+        if isinstance(prepared.outcome, Retry) and prepared.counted:
             return Prepared(Refuse(f"{told}; and no report could be made: {prepared.outcome.reason}"), _nothing)
         return prepared
 
-    def _settle(self, lease: Lease, prepared: Prepared) -> None:
+    def _see_through(self, lease: Lease, prepared: Prepared) -> None:
+        """Settle, also where the database refuses the very rows that were prepared."""
+        settled = _guarded(lambda: self._settle(lease, prepared))
+        if settled is prepared:
+            return
+        instead = self._unless_spent(lease.item, settled)
+        if _guarded(lambda: self._settle(lease, instead)) is not instead:
+            self._settle(lease, Prepared(Refuse("the database refused the rows; see the log"), _nothing))
+
+    def _settle(self, lease: Lease, prepared: Prepared) -> Prepared:
         item, outcome = lease.item, prepared.outcome
         now = self._clock()
-        retry_at = now + backoff(
-            item.attempts, self._config.backoff_seconds, self._config.backoff_cap_seconds, self._jitter()
+        attempts, base = (
+            (item.attempts, self._config.backoff_seconds) if prepared.counted else (1, _MACHINE_SECONDS)
         )
+        retry_at = now + backoff(attempts, base, self._config.backoff_cap_seconds, self._jitter())
         try:
             with writing(self._engine) as conn:
-                state = leases.acknowledge(conn, lease, outcome, now, retry_at)
+                state = leases.acknowledge(conn, lease, outcome, now, retry_at, counted=prepared.counted)
                 prepared.commit(conn)
         except LeaseLostError as error:
             log.warning("a late acknowledgement changed nothing", extra={"reason": str(error)})
-            return
+            return prepared
         if isinstance(outcome, Retry | Refuse):
             log.warning("work not done", extra={"state": state.value, "reason": outcome.reason})
+        return prepared
 
 
 class _Heartbeat:
@@ -183,7 +203,8 @@ def _guarded(handle: Callable[[], Prepared]) -> Prepared:
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("an attempt failed", extra={"error": type(error).__name__, "where": where})  # noqa: TRY400 - as said
         reason = str(error) if isinstance(error, NodeError) else f"unexpected {type(error).__name__}"
-        return Prepared(Retry(reason), _nothing)
+        counted = not (isinstance(error, NodeError) and error.retryable)
+        return Prepared(Retry(reason), _nothing, counted=counted)
 
 
 def _nothing(_conn: Connection) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, exists, select, update
 
 from dicom_node.db.dialect import storable
 from dicom_node.db.schema import work_items
@@ -49,12 +49,21 @@ def claim(
     Returns
     -------
     Lease or None
-        By smallest priority, then longest due. The attempt now begun is counted already, and `reason` still
-        says why the last one ended.
+        By smallest priority, then longest due; the revisions of a study are analysed one after the other, so
+        that each report can name the one it supersedes. The attempt now begun is counted already, and `reason`
+        still says why the last one ended.
     """
+    earlier = work_items.alias()
+    out_of_turn = exists().where(
+        work_items.c.kind == Kind.ANALYSE,
+        earlier.c.kind == Kind.ANALYSE,
+        earlier.c.study_instance_uid == work_items.c.study_instance_uid,
+        earlier.c.revision < work_items.c.revision,
+        earlier.c.state.in_([State.SCHEDULED, State.IN_PROGRESS]),
+    )
     due = (
         select(work_items.c.id)
-        .where(work_items.c.state.in_(sources(Action.CLAIM)), work_items.c.available_at <= now)
+        .where(work_items.c.state.in_(sources(Action.CLAIM)), work_items.c.available_at <= now, ~out_of_turn)
         .order_by(work_items.c.priority, work_items.c.available_at, work_items.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -102,11 +111,18 @@ def heartbeat(conn: Connection, lease: Lease, now: datetime, lease_seconds: floa
 
 
 def acknowledge(
-    conn: Connection, lease: Lease, outcome: Outcome, now: datetime, retry_at: datetime | None = None
+    conn: Connection,
+    lease: Lease,
+    outcome: Outcome,
+    now: datetime,
+    retry_at: datetime | None = None,
+    *,
+    counted: bool = True,
 ) -> State:
     """Say what became of the work; return the item's new state.
 
-    Done makes it COMPLETED; Retry makes it SCHEDULED again at `retry_at`; Refuse makes it FAILED.
+    Done makes it COMPLETED; Retry makes it SCHEDULED again at `retry_at`, with the attempt taken back where it
+    is not `counted`; Refuse makes it FAILED.
 
     Raises
     ------
@@ -124,6 +140,8 @@ def acknowledge(
             raise ValueError(f"work item {lease.item.id}: a Retry needs the moment of the next attempt")
         action, reason = Action.RETRY, outcome.reason
         values["available_at"] = retry_at
+        if not counted:
+            values["attempts"] = lease.item.attempts - 1
     else:
         action, reason = Action.FAIL, outcome.reason
     state = next_state(State.IN_PROGRESS, action)

@@ -76,11 +76,18 @@ class Site:
         )
         self._sent = 0
 
-    def receive(self, ds: Dataset, association: str = "a", calling: str = "CR1") -> Ingested:
-        """Do what the C-STORE handler does, with a data set as a peer would send it."""
+    def receive(
+        self,
+        ds: Dataset,
+        association: str = "a",
+        calling: str = "CR1",
+        spoil: Callable[[bytes], bytes] = lambda content: content,
+    ) -> Ingested:
+        """Do what the C-STORE handler does, with a data set as a peer would send it, or broken by `spoil`."""
         self._sent += 1
         path = self.files.incoming / f"{self._sent}.dcm"
         ds.save_as(path, enforce_file_format=True)
+        path.write_bytes(spoil(path.read_bytes()))
         meta = dcmread(path, stop_before_pixels=True).file_meta
         offset = 128 + 4 + 12 + int(meta.FileMetaInformationGroupLength)
         received = Received(

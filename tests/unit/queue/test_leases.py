@@ -104,6 +104,29 @@ def test_retry_schedules_an_item_for_later_with_the_reason(engine: Engine) -> No
         assert history(conn)[-2:] == ["workitem.retry", "workitem.claimed"]
 
 
+def test_a_retry_that_is_not_counted_uses_up_no_attempt(engine: Engine) -> None:
+    with writing(engine) as conn:
+        schedule(conn)
+        leases.acknowledge(conn, claim(conn), Retry("disk full"), T0, T0, counted=False)
+        assert claim(conn).item.attempts == 1
+
+
+def test_a_later_revision_is_analysed_after_the_earlier_one_and_delivered_whenever_it_is_ready(
+    engine: Engine,
+) -> None:
+    with writing(engine) as conn:
+        first = items.schedule(conn, Kind.ANALYSE, "1.2.3", 1, T0 + timedelta(seconds=9))
+        second = items.schedule(conn, Kind.ANALYSE, "1.2.3", 2, T0, priority=1)
+        other = items.schedule(conn, Kind.ANALYSE, "1.2.4", 2, T0)
+        deliver = items.schedule(conn, Kind.DELIVER, "1.2.3", 2, T0, destination="pacs")
+        assert [claim(conn, fence=f"t{n}").item.id for n in range(2)] == [other, deliver]
+        assert leases.claim(conn, "worker", T0, 60, "t3") is None
+        lease = claim(conn, T0 + timedelta(seconds=9), "t4")
+        assert lease.item.id == first
+        leases.acknowledge(conn, lease, Refuse("no"), T0 + timedelta(seconds=10))
+        assert claim(conn, T0 + timedelta(seconds=10), "t5").item.id == second
+
+
 def test_a_retry_without_a_moment_is_a_mistake_of_the_caller(engine: Engine) -> None:
     with writing(engine) as conn:
         schedule(conn)

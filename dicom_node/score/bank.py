@@ -24,7 +24,7 @@ from dicom_node.score.calibration import Calibration
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.head import Head, load_head, save_head
 from dicom_node.score.knn import Index
-from dicom_node.score.manifest import Manifest, parse_manifest
+from dicom_node.score.manifest import BankKind, Manifest, parse_manifest
 
 MANIFEST = "manifest.json"
 INDEX = "index.faiss"
@@ -85,16 +85,37 @@ def write_bank(
     BankError
         If the folder exists, the name is unfit, or the parts do not fit each other.
     """
-    name = check_name(folder.name)
-    if folder.exists():
-        raise BankError(f"bank {name} exists; a bank is never changed, build it under another name")
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
         raise BankError("the bank's vectors are not of unit length")
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+    contents = {INDEX: faiss.serialize_index(index).tobytes(), HEAD: save_head(head)}
+    values = {**facts, "head": head.description, "dim": vectors.shape[1], "vectors": vectors.shape[0]}
+    return write_files(folder, contents, calibration=calibration, images=images, facts=values)
+
+
+def write_files(
+    folder: Path,
+    contents: dict[str, bytes],
+    *,
+    calibration: Calibration,
+    images: Sequence[str],
+    facts: dict[str, Any],
+) -> Manifest:
+    """Write the files of a bank of any kind, with its calibration, images and manifest; see `write_bank`.
+
+    Parameters
+    ----------
+    contents
+        What is particular to the kind, by file name.
+    facts
+        The manifest's other fields, shape and head included.
+    """
+    name = check_name(folder.name)
+    if folder.exists():
+        raise BankError(f"bank {name} exists; a bank is never changed, build it under another name")
     contents = {
-        INDEX: faiss.serialize_index(index).tobytes(),
-        HEAD: save_head(head),
+        **contents,
         CALIBRATION: to_json(
             {"mean": calibration.mean, "std": calibration.std, "scores": calibration.scores.tolist()}
         ),
@@ -103,10 +124,7 @@ def write_bank(
     values = {
         **facts,
         "name": name,
-        "head": head.description,
         "files": {file: _sha256(content) for file, content in contents.items()},
-        "dim": vectors.shape[1],
-        "vectors": vectors.shape[0],
         "normal_images": len(images),
         "calibration_images": len(calibration.scores),
         "threshold": calibration.threshold(facts["false_positive_rate"]),
@@ -153,29 +171,59 @@ def load_bank(folder: Path) -> Bank:
     BankError
         If a file is missing or is not what its hash says; names the file, the hash seen and the one expected.
     """
-    manifest = read_manifest(folder)
-    contents = {}
-    for file in FILES:
-        content = contents[file] = _read(folder, file)
-        seen, expected = _sha256(content), manifest.files.get(file)
-        if seen != expected:
-            raise BankError(f"bank {folder.name}: {file} has SHA-256 {seen}; the manifest says {expected}")
+    manifest, contents = read_files(folder, "deep-knn", FILES)
+    calibration, images = read_calibration(manifest, contents)
     try:
         index = faiss.deserialize_index(np.frombuffer(contents[INDEX], dtype=np.uint8))
-        calibration = json.loads(contents[CALIBRATION])
-        images = tuple(json.loads(contents[IMAGES])["images"])
-        scores = np.asarray(calibration["scores"], dtype=np.float64)
-        calibrated = Calibration(scores, float(calibration["mean"]), float(calibration["std"]))
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except RuntimeError as error:
         raise BankError(f"bank {folder.name} cannot be read: {error}") from error
-    shape, counted = (index.ntotal, index.d), (len(images), len(scores))
+    shape = (index.ntotal, index.d)
     if shape != (manifest.vectors, manifest.dim):
         raise BankError(
             f"bank {folder.name}: the index is {shape}; the manifest says {manifest.vectors, manifest.dim}"
         )
+    return Bank(manifest, manifest.bank_hash, index, load_head(contents[HEAD]), calibration, images)
+
+
+def read_files(folder: Path, kind: BankKind, files: Sequence[str]) -> tuple[Manifest, dict[str, bytes]]:
+    """Return a bank's manifest and the content of its files, each compared with its hash.
+
+    Raises
+    ------
+    BankError
+        As `load_bank`, and if the bank is of another kind.
+    """
+    manifest = read_manifest(folder)
+    if manifest.kind != kind:
+        raise BankError(f"bank {folder.name} is of kind {manifest.kind}; {kind} was asked for")
+    contents = {}
+    for file in files:
+        content = contents[file] = _read(folder, file)
+        seen, expected = _sha256(content), manifest.files.get(file)
+        if seen != expected:
+            raise BankError(f"bank {folder.name}: {file} has SHA-256 {seen}; the manifest says {expected}")
+    return manifest, contents
+
+
+def read_calibration(manifest: Manifest, contents: dict[str, bytes]) -> tuple[Calibration, tuple[str, ...]]:
+    """Return calibration and image identifiers out of the files' contents.
+
+    Raises
+    ------
+    BankError
+        If they cannot be read, or are not as many as the manifest says.
+    """
+    try:
+        values = json.loads(contents[CALIBRATION])
+        images = tuple(json.loads(contents[IMAGES])["images"])
+        scores = np.asarray(values["scores"], dtype=np.float64)
+        calibration = Calibration(scores, float(values["mean"]), float(values["std"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BankError(f"bank {manifest.name} cannot be read: {error}") from error
+    counted = (len(images), len(scores))
     if counted != (manifest.normal_images, manifest.calibration_images):
-        raise BankError(f"bank {folder.name}: {counted} images and calibration scores; the manifest differs")
-    return Bank(manifest, manifest.bank_hash, index, load_head(contents[HEAD]), calibrated, images)
+        raise BankError(f"bank {manifest.name}: {counted} images and calibration scores; the manifest differs")
+    return calibration, images
 
 
 def check_name(name: str) -> str:

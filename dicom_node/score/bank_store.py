@@ -15,6 +15,7 @@ from dicom_node.domain.errors import BankError
 from dicom_node.score.bank import MANIFEST, NAME, check_name, load_bank, read_manifest, to_json
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.manifest import Manifest
+from dicom_node.score.salad_bank import load_salad_bank
 
 ACTIVE = "active.json"
 
@@ -55,7 +56,9 @@ class BankStore:
 
     def verify(self, name: str) -> str:
         """Check every file of a bank and return its hash; raises BankError as `load_bank` does."""
-        return load_bank(self.path(name)).bank_hash
+        folder = self.path(name)
+        load = load_salad_bank if read_manifest(folder).kind == "salad" else load_bank
+        return load(folder).bank_hash
 
     def active(self) -> tuple[str, ...]:
         """Return the names of the active banks, in the order in which they are asked."""

@@ -10,13 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score.pixels import Rescale, Window
-from dicom_node.score.views import VIEWS
+from dicom_node.score.views import PLACED, VIEWS
 
 SCHEMA_VERSION = 1
 
+LATER = ("kind", "salad")
+"""Fields that came after the first banks."""
+
+BankKind = Literal["deep-knn", "salad"]
+Weighting = Literal["mean", "weighted"]
+
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Three = tuple[float, float, float]
-_View = Annotated[str, Field(pattern="^(" + "|".join(VIEWS) + ")$")]
+_View = Annotated[str, Field(pattern="^(" + "|".join((*VIEWS, PLACED)) + ")$")]
 
 NORMALISATIONS: dict[str, tuple[_Three, _Three]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -89,11 +95,37 @@ class Population(_Part):
         return low <= age < high
 
 
+class SaladFacts(_Part):
+    """What is particular to a bank of kind "salad": its encoder, its score, and how it was trained.
+
+    Attributes
+    ----------
+    channels
+        Of the encoder's first level; each level doubles them down to 4 x 4 pixels.
+    weighting
+        "mean" of the k angles, or "weighted" by w_j proportional to exp(cos_j / tau).
+    rounds, epochs
+        The last round (the first is 0), and the epochs of each.
+    reconstruction
+        The loss between image and reconstruction: "l1", or "mse".
+    """
+
+    channels: Annotated[int, Field(ge=1)]
+    weighting: Weighting = "mean"
+    tau: Annotated[float, Field(gt=0)]
+    rounds: Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    seed: int
+    reconstruction: Literal["l1", "mse"]
+
+
 class Manifest(_Part):
     """Everything a score depends on, and what people should know of a bank.
 
     Attributes
     ----------
+    kind
+        "deep-knn", or "salad", which has `salad`; there vectors are memory rows and k is the number K of rows.
     files
         SHA-256 of every other file of the bank.
     views
@@ -112,6 +144,8 @@ class Manifest(_Part):
     """
 
     schema_version: Literal[1] = 1
+    kind: BankKind = "deep-knn"
+    salad: SaladFacts | None = None
     name: str
     created_at: str
     files: dict[str, _Sha256]
@@ -140,17 +174,26 @@ class Manifest(_Part):
             )
         if self.k > self.vectors:
             raise ValueError(f"k is {self.k}, the bank has {self.vectors} vectors")
+        if (self.kind == "salad") != (self.salad is not None):
+            raise ValueError(
+                f"kind is {self.kind}, and salad is {'missing' if self.salad is None else 'there'}"
+            )
         return self
 
     @property
     def bank_hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical manifest, which holds the hashes of all other files."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+        return hashlib.sha256(_canonical(self._stated())).hexdigest()
 
     def to_json(self) -> bytes:
         """Return the content of ``manifest.json``: readable, with the bank's hash as its last key."""
-        content = {**self.model_dump(mode="json"), "bank_hash": self.bank_hash}
+        content = {**self._stated(), "bank_hash": self.bank_hash}
         return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def _stated(self) -> dict[str, Any]:
+        """Return the values for JSON, without later fields at their default: older banks keep their hash."""
+        unused = {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 def parse_manifest(content: bytes, name: str) -> Manifest:

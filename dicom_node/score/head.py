@@ -27,9 +27,12 @@ class Head:
     ----------
     layers
         (name, weight (out, in), bias (out,)) in order of application; empty is the identity.
+    recipe
+        JSON of how the layers were trained, "" where that is not recorded.
     """
 
     layers: tuple[tuple[str, Vectors, Vectors], ...] = ()
+    recipe: str = ""
 
     @property
     def kind(self) -> str:
@@ -88,10 +91,11 @@ class Head:
 
 
 def save_head(head: Head) -> bytes:
-    """Return the head as the bytes of a safetensors file, its kind in the metadata."""
+    """Return the head as the bytes of a safetensors file, its kind and recipe in the metadata."""
     tensors = {f"{name}.weight": weight for name, weight, _ in head.layers}
     tensors |= {f"{name}.bias": bias for name, _, bias in head.layers}
-    return bytes(save_tensors(tensors, metadata={"kind": head.kind}))
+    metadata = {"kind": head.kind} | ({"recipe": head.recipe} if head.recipe else {})
+    return bytes(save_tensors(tensors, metadata=metadata))
 
 
 def load_head(content: bytes) -> Head:
@@ -105,7 +109,8 @@ def load_head(content: bytes) -> Head:
     try:
         tensors = load_tensors(content)
         length = int.from_bytes(content[:8], "little")
-        kind = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("kind")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        kind = metadata.get("kind")
     except (safetensors.SafetensorError, ValueError) as error:
         raise BankError(f"head.safetensors cannot be read: {error}") from error
     if kind not in ("identity", "linear") or (kind == "identity") != (not tensors):
@@ -126,4 +131,4 @@ def load_head(content: bytes) -> Head:
             layers.append((name, weight, bias))
     if tensors:
         raise BankError(f"head.safetensors holds unknown tensors {sorted(tensors)}; known layers: {LAYERS}")
-    return Head(tuple(layers))
+    return Head(tuple(layers), metadata.get("recipe", ""))

@@ -1,10 +1,12 @@
 """The fixed views of an image: which there are, and how each is cut. Pure and deterministic.
 
-The paper's test views are random; a device's are not: a bank names its views and the node cuts the same.
+The paper's test views are random; a device's are not: a bank names its views and the node cuts the same. A view
+that was drawn at random is named by the place it was cut from, so its name is all that is needed to cut it again.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,6 +30,12 @@ _CROPS: dict[str, Callable[[int, int], tuple[int, int]]] = {
 VIEWS: tuple[str, ...] = tuple(name + flip for flip in ("", "-flip") for name in ("squash", *_CROPS))
 """Every view by name: the whole image squashed to a square, five crops, and their mirrors."""
 
+PLACED = r"crop-[0-9]{3}-[0-9]{3}(-flip)?"
+"""Form of a crop's name that says its place: how far down and across, in thousandths of the free path."""
+
+_PLACED = re.compile(rf"{PLACED}\Z")
+_RANDOM = re.compile(r"random:([0-9]{1,9}):([0-9]{1,3})\Z")
+
 DEFAULT_VIEWS: tuple[str, ...] = tuple(name for name in VIEWS if not name.startswith("squash"))
 """Five crops and their flips."""
 
@@ -40,10 +48,51 @@ def check_views(names: Sequence[str]) -> tuple[str, ...]:
     BankError
         If there are none, one stands twice, or one is unknown.
     """
-    unknown = [name for name in names if name not in VIEWS]
+    unknown = [name for name in names if name not in VIEWS and not _PLACED.match(name)]
     if unknown or not names or len(set(names)) != len(names):
-        raise BankError(f"views are {list(names)}; name each once, out of: {', '.join(VIEWS)}")
+        raise BankError(
+            f"views are {list(names)}; name each once, out of: {', '.join(VIEWS)}, crop-DOWN-ACROSS(-flip) with "
+            "both in thousandths (000 to 999)"
+        )
     return tuple(names)
+
+
+def draw_views(rng: np.random.Generator, count: int) -> tuple[str, ...]:
+    """Draw random crops, each mirrored with probability one half: view t of Deep kNN.
+
+    Returns
+    -------
+    tuple of str
+        `count` different names of the form "crop-DOWN-ACROSS" or "crop-DOWN-ACROSS-flip".
+    """
+    names: dict[str, None] = {}
+    while len(names) < count:
+        down, across, flip = rng.integers((1000, 1000, 2)).tolist()
+        names[f"crop-{down:03d}-{across:03d}{'-flip' if flip else ''}"] = None
+    return tuple(names)
+
+
+def parse_views(text: str) -> tuple[str, ...]:
+    """Return the views that a comma-separated list names.
+
+    Parameters
+    ----------
+    text
+        Names, or "random:SEED:A" for A crops drawn once from SEED.
+
+    Raises
+    ------
+    BankError
+        As `check_views`; or if A is 0.
+    """
+    names: list[str] = []
+    for part in text.split(","):
+        match = _RANDOM.match(part.strip())
+        if match:
+            names += draw_views(np.random.default_rng(int(match[1])), int(match[2]))
+        else:
+            names.append(part.strip())
+    return check_views(names)
 
 
 def make_views(grey: Grey, names: Sequence[str], size: int = 224, resize_short: int = 256) -> Grey:
@@ -54,8 +103,9 @@ def make_views(grey: Grey, names: Sequence[str], size: int = 224, resize_short: 
     grey
         (H, W) float32 in [0, 1].
     names
-        Out of `VIEWS`. "squash" resizes the whole image to size x size; every other view is a crop after the
-        short side was resized to `resize_short`.
+        Out of `VIEWS`, or by place. "squash" resizes the whole image to size x size; every other view is a crop
+        after the short side was resized to `resize_short`. "crop-DDD-AAA" begins floor(DDD * (free + 1) / 1000)
+        pixels down and likewise across, where free is how far the crop could move: every place is as likely.
     size
         Side S of a view, pixels.
     resize_short
@@ -83,7 +133,7 @@ def make_views(grey: Grey, names: Sequence[str], size: int = 224, resize_short: 
             if scaled is None:
                 ratio = resize_short / min(height, width)
                 scaled = _resize(whole, _side(height, ratio), _side(width, ratio))
-            top, left = _CROPS[base](scaled.shape[0] - size, scaled.shape[1] - size)
+            top, left = _corner(base, scaled.shape[0] - size, scaled.shape[1] - size)
             view = scaled[top : top + size, left : left + size]
         out[row] = view.flip(1) if name.endswith("-flip") else view
     return out.numpy()
@@ -108,6 +158,13 @@ def to_batch(views: Grey, mean: Sequence[float], std: Sequence[float]) -> torch.
     shift = torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1)
     scale = torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1)
     return ((grey - shift) / scale).contiguous(memory_format=torch.channels_last)
+
+
+def _corner(name: str, down: int, across: int) -> tuple[int, int]:
+    if name in _CROPS:
+        return _CROPS[name](down, across)
+    far_down, far_across = (int(part) for part in name.split("-")[1:3])
+    return far_down * (down + 1) // 1000, far_across * (across + 1) // 1000
 
 
 def _side(length: int, ratio: float) -> int:

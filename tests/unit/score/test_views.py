@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.views import DEFAULT_VIEWS, VIEWS, make_views, to_batch
+from dicom_node.score.views import DEFAULT_VIEWS, VIEWS, draw_views, make_views, parse_views, to_batch
 
 RNG = np.random.default_rng(0)
 
@@ -78,3 +78,40 @@ def test_a_batch_is_normalised_in_each_channel() -> None:
     assert batch.shape == (2, 3, 4, 4)
     assert batch[0, :, 0, 0].tolist() == [0.0, 1.0, 1.0]
     assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_crop_by_place_begins_where_its_name_says() -> None:
+    grey = RNG.random((40, 60), dtype=np.float32)
+    first, middle, last, mirrored = make_views(
+        grey, ("crop-000-000", "crop-500-250", "crop-999-999", "crop-500-250-flip"), 32, 40
+    )
+    assert np.array_equal(first, grey[:32, :32])
+    assert np.array_equal(middle, grey[4:36, 7:39])
+    assert np.array_equal(last, grey[8:, 28:])
+    assert np.array_equal(mirrored, middle[:, ::-1])
+
+
+def test_drawn_crops_reach_every_place_about_equally_and_are_mirrored_half_the_time() -> None:
+    names = draw_views(np.random.default_rng(3), 8000)
+    assert len(set(names)) == 8000
+    assert abs(sum(name.endswith("-flip") for name in names) / 8000 - 0.5) < 0.03
+    downs = np.array([int(name.split("-")[1]) for name in names]) * 33 // 1000
+    assert np.abs(np.bincount(downs, minlength=33) / 8000 * 33 - 1).max() < 0.3
+
+
+def test_random_views_are_a_fixed_list_that_follows_from_the_seed() -> None:
+    drawn = parse_views("squash,random:7:5")
+    assert drawn == parse_views(" squash , random:7:5 ")
+    assert drawn[0] == "squash"
+    assert drawn[1:] == draw_views(np.random.default_rng(7), 5)
+    assert parse_views("random:8:5") != drawn[1:]
+    grey = RNG.random((40, 44), dtype=np.float32)
+    assert np.array_equal(make_views(grey, drawn, 32, 40), make_views(grey, drawn, 32, 40))
+
+
+@pytest.mark.parametrize(
+    "text", ["random:7:0", "random:7", "crop-1000-000", "crop-1-1", "random:1:2,random:1:2", ""]
+)
+def test_a_list_of_views_that_names_none_or_one_twice_or_an_unknown_one_is_refused(text: str) -> None:
+    with pytest.raises(BankError, match="name each once"):
+        parse_views(text)

@@ -34,8 +34,17 @@ _VIEW_CODES = {
     ("SCT", "272479007"): "PA",
     ("SRT", "R-10214"): "PA",
     ("SNM3", "R-10214"): "PA",
+    ("SCT", "399173006"): "LL",
+    ("SRT", "R-10236"): "LL",
+    ("SNM3", "R-10236"): "LL",
+    ("SCT", "399198007"): "RL",
+    ("SRT", "R-10232"): "RL",
+    ("SNM3", "R-10232"): "RL",
+    ("SCT", "399067008"): "LATERAL",
+    ("SRT", "R-102CD"): "LATERAL",
+    ("SNM3", "R-102CD"): "LATERAL",
 }
-"""The two frontal members of CID 4010 (PS3.16), in its present and its older coding."""
+"""The frontal and lateral members of CID 4010 (PS3.16), in its present and its older coding."""
 
 CODES = (
     "sop_class",

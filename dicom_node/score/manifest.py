@@ -6,7 +6,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score.pixels import Rescale, Window
@@ -65,12 +73,22 @@ class Preprocessing(_Part):
         return self
 
 
+LATERAL = "LATERAL"
+"""Names a lateral chest of either side: a population or an image that says so means LL and RL alike."""
+
+_SIDES = frozenset({LATERAL, "LL", "RL"})
+_FRONTAL = frozenset({"PA", "AP"})
+
+
 class Population(_Part):
     """Whom the bank was built from, and so whom it may score.
 
-    `modalities` and `views` in upper case; empty admits every one. Ages in whole years, both ends included;
-    null is open. An image that does not state its view is admitted; one that does not state an age is not,
-    if the bank has an age band.
+    `modalities`, `views` and `institutions` in upper case; empty admits every one. Ages in whole years, both
+    ends included; null is open.
+
+    An image that does not state its modality is admitted. One that does not state its view is taken for a
+    frontal one: a bank of laterals alone does not admit it. One that does not state its age or its Institution
+    Name is not admitted by a bank that asks for it.
     """
 
     description: str = ""
@@ -79,20 +97,50 @@ class Population(_Part):
     views: tuple[str, ...] = ()
     minimum_age: Annotated[float, Field(ge=0)] | None = None
     maximum_age: Annotated[float, Field(ge=0)] | None = None
+    institutions: tuple[str, ...] = ()
 
-    def admits(self, modality: str, view: str, age: float | None) -> bool:
-        """Say whether an image of this modality, view ("" unknown) and age in years (None unknown) belongs."""
-        if self.modalities and modality and modality not in self.modalities:
+    @model_serializer(mode="wrap")
+    def _without_later(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `institutions` out where there are none: older banks keep their hash."""
+        return {key: value for key, value in standard(self).items() if value or key != "institutions"}
+
+    def admits(self, modality: str, view: str, age: float | None, institution: str = "") -> bool:
+        """Say whether an image belongs.
+
+        Parameters
+        ----------
+        modality, view, institution
+            In upper case; "" where it is not stated.
+        age
+            Years; None where it is not stated.
+        """
+        if self.contradicts(modality, view, age, institution):
             return False
-        if self.views and view and view not in self.views:
+        if not view and self.views and not _FRONTAL & set(self.views):
             return False
-        if self.minimum_age is None and self.maximum_age is None:
-            return True
-        if age is None:
+        if age is None and (self.minimum_age is not None or self.maximum_age is not None):
             return False
+        return bool(institution) or not self.institutions
+
+    def contradicts(self, modality: str, view: str, age: float | None, institution: str = "") -> str:
+        """Return which of the stated attributes lies outside, by name; "" if none does. For building a bank."""
+        if modality and self.modalities and modality not in self.modalities:
+            return "modality"
+        if view and self.views and not _same_view(view, self.views):
+            return "view"
+        if institution and self.institutions and institution not in self.institutions:
+            return "institution"
         low = 0.0 if self.minimum_age is None else self.minimum_age
         high = float("inf") if self.maximum_age is None else self.maximum_age + 1
-        return low <= age < high
+        return "" if age is None or low <= age < high else "age"
+
+
+def _same_view(view: str, wanted: tuple[str, ...]) -> bool:
+    return (
+        view in wanted
+        or (view in _SIDES and LATERAL in wanted)
+        or (view == LATERAL and bool(_SIDES & set(wanted)))
+    )
 
 
 class SaladFacts(_Part):

@@ -29,6 +29,11 @@ def stated_age(ds: Dataset) -> float | None:
     return float(years) if years else (studied - born).days / 365.25
 
 
+def stated_institution(ds: Dataset) -> str:
+    """Return Institution Name in upper case, or ""."""
+    return text(ds, "InstitutionName")
+
+
 def _date(ds: Dataset, keyword: str) -> date | None:
     stated = text(ds, keyword)
     try:

@@ -20,11 +20,12 @@ from dicom_node.config import Eligibility, ScoreSection
 from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderstandError
 from dicom_node.domain.types import ImageResult, Provenance, Refusal, Score
 from dicom_node.score import files
+from dicom_node.score.attributes import text
 from dicom_node.score.backbone import Backbone
 from dicom_node.score.bank_store import ACTIVE, BankStore
 from dicom_node.score.eligibility import judge, stated_view
 from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, assumptions, to_grey
-from dicom_node.score.population import stated_age
+from dicom_node.score.population import stated_age, stated_institution
 from dicom_node.score.scoring import Scorer, load_scorer
 
 __all__ = ["Analyser", "Scorer"]
@@ -178,13 +179,15 @@ class Analyser:
         scorers = self._scorers()
         if not scorers:
             return _NO_BANK
-        modality, view, age = str(ds.get("Modality") or "").strip().upper(), stated_view(ds), stated_age(ds)
+        modality, view, age = text(ds, "Modality"), stated_view(ds), stated_age(ds)
+        institution = stated_institution(ds)
         for scorer in scorers:
-            if scorer.bank.manifest.population.admits(modality, view, age):
+            if scorer.bank.manifest.population.admits(modality, view, age, institution):
                 return scorer
         return Refusal(
             "no_bank",
-            f"no active bank serves modality {modality or 'unknown'}, view {view or 'unknown'} "
+            f"no active bank serves modality {modality or 'unknown'}, view {view or 'unknown'}, "
+            f"Institution Name {institution or 'unknown'} "
             f"and this patient's {'age' if age is not None else 'age, which is not stated'}; active are: "
             f"{', '.join(scorer.bank.manifest.name for scorer in scorers)}",
         )

@@ -48,7 +48,7 @@ REFUSED = [
     ({"BodyPartExamined": "HAND"}, "body_part", "'HAND'"),
     ({"AnatomicRegionSequence": code("85562004", "SCT", "Hand")}, "body_part", "'HAND'"),
     ({"ViewPosition": "LL"}, "view", "'LL'; scored are: PA, AP"),
-    ({"ViewCodeSequence": code("399173006", "SCT", "left lateral")}, "view", "'LEFT LATERAL'"),
+    ({"ViewCodeSequence": code("399173006", "SCT", "left lateral")}, "view", "'LL'"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "samples", "PALETTE COLOR"),
     ({"NumberOfFrames": 12}, "frames", "Number of Frames is 12"),
     ({"Rows": 100}, "size", "100 x 200"),

@@ -185,8 +185,19 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """A score beside the one that decides, and what made it."""
+
+    score: Score
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
 class ImageResult:
-    """What became of one image of a study: exactly one of `score` and `refusal` is set."""
+    """What became of one image of a study: exactly one of `score` and `refusal` is set.
+
+    `also` holds scores by other methods; they are reported and decide nothing.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -194,6 +205,7 @@ class ImageResult:
     score: Score | None = None
     refusal: Refusal | None = None
     provenance: Provenance | None = None
+    also: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,11 @@ from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score import knn
 from dicom_node.score.backbone import Backbone, load_backbone
-from dicom_node.score.bank import WEIGHTS, Bank, load_bank
+from dicom_node.score.bank import WEIGHTS, Bank, load_bank, read_manifest
 from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.pixels import Grey
+from dicom_node.score.salad import SaladScorer
+from dicom_node.score.salad_bank import load_salad_bank
 from dicom_node.score.views import make_views, to_batch
 
 ALGORITHM = "k-nearest-neighbour distance to normal images, geometric mean over views"
@@ -146,8 +148,8 @@ class Scorer:
         )
 
 
-def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None = None) -> Scorer:
-    """Load and verify a bank together with its backbone.
+def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None = None) -> Scorer | SaladScorer:
+    """Load and verify a bank of any kind together with its backbone.
 
     Parameters
     ----------
@@ -161,6 +163,8 @@ def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None 
     BankError
         If bank or weights are missing or not what their hashes say.
     """
+    if read_manifest(folder).kind == "salad":
+        return SaladScorer(load_salad_bank(folder))
     bank = load_bank(folder)
     facts = bank.manifest.backbone
     key = (facts.name, facts.weights_sha256)

@@ -14,7 +14,13 @@ from typing import Literal
 from dicom_node.observe import context
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("faiss", "pynetdicom", "pydicom", "apscheduler", "alembic", "sqlalchemy", "highdicom", "PIL")
+_INDISCREET = ("pydicom", "pynetdicom")
+_QUIET = ("faiss", "apscheduler", "alembic", "sqlalchemy", "highdicom", "PIL")
+
+
+def _discreet(record: logging.LogRecord) -> bool:
+    """Keep out libraries that may quote element values; a level would not do, their import sets it anew."""
+    return record.name.partition(".")[0] not in _INDISCREET
 
 
 class _Bind(logging.Filter):
@@ -61,11 +67,9 @@ def set_up(level: str, form: Literal["text", "json"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(_Bind())
+    handler.addFilter(_discreet)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    for name in ("pynetdicom", "pydicom"):
-        # Their warnings and errors may quote element values.
-        logging.getLogger(name).setLevel(logging.CRITICAL)

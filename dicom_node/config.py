@@ -39,12 +39,15 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 PeerPort = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(ge=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+_YEAR = 366 * 86_400.0  # keeps out infinity, which no clock and no socket takes
+Seconds = Annotated[float, Field(ge=0, le=_YEAR)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=_YEAR)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True
+    )
 
 
 class Peer(_Section):
@@ -124,12 +127,24 @@ class Eligibility(_Section):
 
 
 class ScoreSection(_Section):
-    """The scorer: the folder of banks and the eligibility rules."""
+    """The scorer: the folder of banks, the method and the eligibility rules.
+
+    With "both", an image is scored by a bank of each kind, and the one that `decides` names decides.
+    """
 
     banks: Path = Path("var/banks")
+    method: Literal["deep-knn", "salad", "both"] = "deep-knn"
+    decides: Literal["deep-knn", "salad"] = "deep-knn"
     threads: Annotated[int, Field(ge=0)] = 0
     maximum_megapixels: Annotated[float, Field(gt=0)] = 100.0
     eligibility: Eligibility = Eligibility()
+
+    @property
+    def kinds(self) -> tuple[Literal["deep-knn", "salad"], ...]:
+        """The kinds of bank that score an image, the one that decides first."""
+        if self.method != "both":
+            return (self.method,)
+        return (self.decides, "salad" if self.decides == "deep-knn" else "deep-knn")
 
 
 class ReportSection(_Section):

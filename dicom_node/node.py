@@ -229,6 +229,8 @@ def check(config: Config) -> list[Finding]:
         with open_node(config) as node:
             findings.append(Finding("database", True, f"answers, schema {migrate.current(node.engine)}"))
             findings.append(readiness.store(node.files.root, node.files.require_space))
+    except ConfigError:
+        raise
     except NodeError as error:
         findings.append(Finding("database and store", False, str(error)))
     findings += readiness.banks(config.score.banks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,10 +25,14 @@ def build(context: typer.Context, config: ConfigPath = None) -> None:
     with exit_codes():
         settings = read_config(config)
         settings.score.banks.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "training", "build", *context.args]
-    if "--out" not in context.args and "--help" not in context.args:
-        command += ["--out", str(settings.score.banks)]
+    command = [sys.executable, "-m", "training", "build", *build_arguments(context.args, settings.score.banks)]
     sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
+
+
+def build_arguments(given: list[str], banks: Path) -> list[str]:
+    """Return the builder's arguments: those given, and where banks belong unless they say it themselves."""
+    says = any(word in {"--out", "--help"} or word.startswith("--out=") for word in given)
+    return given if says else [*given, "--out", str(banks)]
 
 
 @app.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def store(root: Path, require_space: Callable[[], None]) -> Finding:
     except OSError as error:
         return Finding("store", False, f"{root} cannot be written: {error}")
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # told above where it matters
+            probe.unlink()
     return Finding("store", True, f"{root} can be written and synced")
 
 

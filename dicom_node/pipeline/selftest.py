@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from dicom_node.db.engine import reading
 from dicom_node.deliver import scu
-from dicom_node.domain.errors import SelftestError
+from dicom_node.domain.errors import NotFoundError, SelftestError
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, Kind
 from dicom_node.pipeline.process import SELFTEST_AE_TITLE
@@ -70,7 +70,13 @@ def run(
     while True:
         with reading(engine) as conn:
             stored = reports.get(conn, study, 1)
-            work = overview.show_study(conn, study).work_items
+            try:
+                work = overview.show_study(conn, study).work_items
+            except NotFoundError as error:
+                raise SelftestError(
+                    f"{port.ae_title} at {port.host}:{port.port} took the phantom, but the database of this "
+                    "configuration does not hold it: something else listens there, or another node"
+                ) from error
         deliveries = [i for i in work if i["kind"] == Kind.DELIVER and i["destination"] in destinations]
         failed = [f"{i['destination']}: {i['reason']}" for i in deliveries if i["state"] == State.FAILED]
         if failed:

@@ -110,3 +110,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_configuration_cannot_be_changed_after_it_was_validated() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().receive.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("key", ["gather.quiet_seconds", "receive.network_timeout", "queue.lease_seconds"])
+def test_a_time_without_end_is_a_fault_and_no_node_that_waits_for_ever(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=key):
+        load(_write(tmp_path, f"[{section}]\n{name} = inf\n"))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import BytesLengthException
 from sqlalchemy import Connection, Engine
 
 from dicom_node.db.engine import reading
@@ -137,7 +138,11 @@ class Analyse:
         except READ_ERRORS as error:
             reason = f"the stored data set cannot be read ({type(error).__name__})"
             return header, _refused(instance, Refusal(UNDECODABLE, reason))
-        return header, self._analyse(dataset)
+        try:
+            return header, self._analyse(dataset)
+        except BytesLengthException:
+            reason = "an element that the score needs has not the length that its VR asks for"
+            return header, _refused(instance, Refusal(UNDECODABLE, reason))
 
     def _prepare(
         self,

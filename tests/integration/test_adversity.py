@@ -22,6 +22,7 @@ from dicom_node.domain.types import Destination, Done, ImageResult, Kind, Verdic
 from dicom_node.pipeline import admin
 from dicom_node.pipeline.process import Prepared
 from dicom_node.queue import items
+from dicom_node.report.text import render
 from dicom_node.store import studies
 from tests.fakes import scored
 from tests.integration.test_pipeline import QUIET, Site, _again
@@ -84,6 +85,18 @@ def test_a_study_uid_of_the_wrong_kind_is_not_understood_and_no_fault_of_the_nod
         site.receive(
             ds, spoil=lambda content: content.replace(b"UI\x0a\x002.25.7777\x00", b"FD\x0a\x002.25.7777\x00")
         )
+
+
+def test_an_image_whose_needed_element_is_broken_does_not_fail_the_good_one_beside_it(site: Site) -> None:
+    ds = chest_dataset()
+    site.receive(ds)
+    other = _again(ds, PixelPaddingValue=7)
+    site.receive(other, spoil=lambda content: content.replace(b"\x28\x00\x20\x01US", b"\x28\x00\x20\x01FD"))
+    site.judge = lambda image: (image.get("PixelPaddingValue"), scored(image))[1]
+    site.pass_quiet_time()
+    site.work()
+    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.BELOW]
+    assert "has not the length that its VR asks for" in render(site.peer.kept[0][1])
 
 
 def test_rows_that_the_database_refuses_end_as_a_failed_item_and_not_as_a_dead_worker(site: Site) -> None:

@@ -202,6 +202,18 @@ deliveries = Table(
 )
 """Objects that a destination said it stored (success or warning status)."""
 
+marks = Table(
+    "marks",
+    metadata,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    _uid("study_instance_uid"),
+    Column("mark", String(16), nullable=False),
+    _text("said_by", 64),
+    _moment("at"),
+    Index(None, "study_instance_uid"),
+)
+"""What people said of a study, append-only: "normal", "abnormal" or "clear"; a study's latest row counts."""
+
 events = Table(
     "events",
     metadata,

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
@@ -68,7 +70,7 @@ def test_the_comparison_sees_a_missing_column(empty_engine: Engine) -> None:
 def test_an_empty_database_has_no_revision_and_an_upgraded_one_is_at_the_head(empty_engine: Engine) -> None:
     assert migrate.current(empty_engine) is None
     migrate.upgrade(empty_engine)
-    assert migrate.current(empty_engine) == migrate.head() == "0001"
+    assert migrate.current(empty_engine) == migrate.head() == "0002"
 
 
 def test_upgrading_again_changes_nothing(engine: Engine) -> None:
@@ -82,7 +84,7 @@ def test_upgrading_again_changes_nothing(engine: Engine) -> None:
 def test_a_database_of_a_newer_version_is_refused_with_what_to_do(engine: Engine) -> None:
     with writing(engine) as conn:
         conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseError, match=r"9999, which is newer than .*\(0001\)"):
+    with pytest.raises(DatabaseError, match=r"9999, which is newer than .*\(0002\)"):
         migrate.upgrade(engine)
     assert migrate.current(engine) == "9999"
 
@@ -162,3 +164,32 @@ def test_an_installed_wheel_carries_the_steps(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.split() == [str(installed / "dicom_node/db/migrate.py"), "True"]
     assert (installed / "dicom_node/db/migrations/script.py.mako").is_file()
+
+
+def test_a_database_of_the_first_schema_keeps_its_rows_and_gets_the_marks(
+    empty_engine: Engine,
+) -> None:
+    config = migrate.alembic_config()
+    with writing(empty_engine) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+    assert migrate.current(empty_engine) == "0001"
+    assert "marks" not in inspect(empty_engine).get_table_names()
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    with writing(empty_engine) as conn:
+        conn.execute(
+            schema.revisions.insert().values(
+                study_instance_uid="1.2.3", number=1, opened_at=at, last_received_at=at, closed_at=None
+            )
+        )
+        conn.execute(schema.events.insert().values(at=at, kind="instance.stored", detail={"size": 3}))
+    migrate.upgrade(empty_engine)
+    assert migrate.current(empty_engine) == "0002"
+    with writing(empty_engine) as conn:
+        conn.execute(
+            schema.marks.insert().values(study_instance_uid="1.2.3", mark="normal", said_by="a", at=at)
+        )
+    with reading(empty_engine) as conn:
+        assert conn.execute(schema.revisions.select()).one() == ("1.2.3", 1, at, at, None)
+        assert conn.execute(schema.events.select()).one().detail == {"size": 3}
+        assert conn.execute(schema.marks.select()).one()[1:] == ("1.2.3", "normal", "a", at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +19,16 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config import Eligibility, ScoreSection
 from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderstandError
-from dicom_node.domain.types import ImageResult, Provenance, Refusal, Score
+from dicom_node.domain.types import ImageResult, Measurement, Refusal
 from dicom_node.score import files
 from dicom_node.score.attributes import text
 from dicom_node.score.backbone import Backbone
 from dicom_node.score.bank_store import ACTIVE, BankStore
 from dicom_node.score.eligibility import judge, stated_view
-from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, assumptions, to_grey
+from dicom_node.score.manifest import BankKind
+from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, Rescale, Window, assumptions, to_grey
 from dicom_node.score.population import stated_age, stated_institution
-from dicom_node.score.scoring import Scorer, load_scorer
+from dicom_node.score.scoring import AnyScorer, Scorer, load_scorer
 
 __all__ = ["Analyser", "Scorer"]
 
@@ -38,7 +40,7 @@ class _Active:
     """The scorers of the active banks, and the state of the file that named them."""
 
     stamp: tuple[int, ...]
-    scorers: tuple[Scorer, ...]
+    scorers: tuple[AnyScorer, ...]
 
 
 class Analyser:
@@ -52,6 +54,9 @@ class Analyser:
         Folder of banks.
     rules
         Which images are eligible.
+    kinds
+        Kinds of bank that score an image: its first active bank of each. The first kind decides; without a
+        bank of it the image is not analysed. Further ones are measured beside it where they have a bank.
     threads
         CPU threads of one image's computation; 0 takes one for each core this process may use.
     maximum_pixels
@@ -63,11 +68,13 @@ class Analyser:
         banks: Path,
         rules: Eligibility,
         *,
+        kinds: tuple[BankKind, ...] = ("deep-knn",),
         threads: int = 0,
         maximum_pixels: int = MAXIMUM_PIXELS,
     ) -> None:
         self._store = BankStore(banks)
         self._rules = rules
+        self._kinds = kinds
         self._maximum_pixels = maximum_pixels
         self._backbones: dict[tuple[str, str], Backbone] = {}
         self._active: _Active | None = None
@@ -83,6 +90,7 @@ class Analyser:
         return cls(
             section.banks,
             section.eligibility,
+            kinds=section.kinds,
             threads=section.threads,
             maximum_pixels=int(section.maximum_megapixels * 1_000_000),
         )
@@ -97,7 +105,7 @@ class Analyser:
         """
         ramp = np.linspace(0.0, 1.0, 256 * 256, dtype=np.float32).reshape(256, 256)
         for scorer in self._scorers():
-            self._compute(Dataset(), scorer, ramp)
+            self._compute(Dataset(), [(scorer, ramp)])
 
     def analyse(self, ds: Dataset) -> ImageResult:
         """Score one image, or say why not.
@@ -145,54 +153,79 @@ class Analyser:
                 if named is None:
                     return self.analyse(ds)
                 refusal = judge(ds, self._rules)
-                return self._score(ds, named) if refusal is None else _result(ds, refusal)
-            scorer = named or next(iter(self._scorers()), None)
-            if scorer is None:
-                return _result(Dataset(), _NO_BANK)
-            grey = files.picture_to_grey(
-                content,
-                path.name,
-                rescale=scorer.bank.manifest.preprocessing.rescale,
-                maximum_pixels=self._maximum_pixels,
-            )
+                return self._score(ds, [named]) if refusal is None else _result(ds, refusal)
+            scorers = self._choose(self._scorers()) if named is None else [named]
+            if not scorers:
+                return _result(Dataset(), self._no_bank())
+            greys = [
+                files.picture_to_grey(
+                    content,
+                    path.name,
+                    rescale=scorer.bank.manifest.preprocessing.rescale,
+                    maximum_pixels=self._maximum_pixels,
+                )
+                for scorer in scorers
+            ]
         except (CannotDecodeError, CannotUnderstandError) as error:
             return _result(Dataset(), Refusal("decode", str(error)))
-        return self._compute(Dataset(), scorer, grey)
+        return self._compute(Dataset(), list(zip(scorers, greys, strict=True)))
 
-    def _score(self, ds: Dataset, scorer: Scorer) -> ImageResult:
-        prep = scorer.bank.manifest.preprocessing
+    def _score(self, ds: Dataset, scorers: Sequence[AnyScorer]) -> ImageResult:
+        greys: dict[tuple[Window, Rescale], Grey] = {}
+        wanted = [
+            (s.bank.manifest.preprocessing.window, s.bank.manifest.preprocessing.rescale) for s in scorers
+        ]
         try:
-            grey = to_grey(ds, window=prep.window, rescale=prep.rescale, maximum_pixels=self._maximum_pixels)
+            for window, rescale in dict.fromkeys(wanted):
+                greys[window, rescale] = to_grey(
+                    ds, window=window, rescale=rescale, maximum_pixels=self._maximum_pixels
+                )
         except CannotDecodeError as error:
             return _result(ds, Refusal("decode", str(error)))
         for note in assumptions(ds):
             log.info("assumed", extra={"sop_instance_uid": str(ds.get("SOPInstanceUID", "")), "note": note})
-        return self._compute(ds, scorer, grey)
+        return self._compute(ds, [(s, greys[how]) for s, how in zip(scorers, wanted, strict=True)])
 
-    def _compute(self, ds: Dataset, scorer: Scorer, grey: Grey) -> ImageResult:
+    def _compute(self, ds: Dataset, pairs: Sequence[tuple[AnyScorer, Grey]]) -> ImageResult:
         with self._computing:
             faiss.omp_set_num_threads(self._threads)
-            score = scorer.score_images([grey])[0]
-        return _result(ds, score, scorer.provenance())
+            scores = [(scorer.score_images([grey])[0], scorer.provenance()) for scorer, grey in pairs]
+        return _result(ds, *(Measurement(score, made_by) for score, made_by in scores))
 
-    def _route(self, ds: Dataset) -> Scorer | Refusal:
-        scorers = self._scorers()
-        if not scorers:
-            return _NO_BANK
-        modality, view, age = text(ds, "Modality"), stated_view(ds), stated_age(ds)
-        institution = stated_institution(ds)
-        for scorer in scorers:
-            if scorer.bank.manifest.population.admits(modality, view, age, institution):
-                return scorer
+    def _choose(self, admitting: Sequence[AnyScorer]) -> list[AnyScorer]:
+        """Return the first of each kind, the one that decides first; none where that one is missing."""
+        first: dict[BankKind, AnyScorer] = {}
+        for scorer in admitting:
+            first.setdefault(scorer.bank.manifest.kind, scorer)
+        return [first[kind] for kind in self._kinds if kind in first] if self._kinds[0] in first else []
+
+    def _no_bank(self) -> Refusal:
+        how = "" if self._kinds[0] == "deep-knn" else f" --method {self._kinds[0]}"
         return Refusal(
             "no_bank",
-            f"no active bank serves modality {modality or 'unknown'}, view {view or 'unknown'}, "
+            f"no bank of normals of kind {self._kinds[0]} is active; build one with "
+            f"`dicom-node bank build{how}` and activate it with `dicom-node bank activate`",
+        )
+
+    def _route(self, ds: Dataset) -> list[AnyScorer] | Refusal:
+        scorers = self._scorers()
+        if not self._choose(scorers):
+            return self._no_bank()
+        modality, view, age = text(ds, "Modality"), stated_view(ds), stated_age(ds)
+        institution = stated_institution(ds)
+        chosen = self._choose(
+            [s for s in scorers if s.bank.manifest.population.admits(modality, view, age, institution)]
+        )
+        return chosen or Refusal(
+            "no_bank",
+            f"no active bank of kind {self._kinds[0]} serves modality {modality or 'unknown'}, "
+            f"view {view or 'unknown'}, "
             f"Institution Name {institution or 'unknown'} "
             f"and this patient's {'age' if age is not None else 'age, which is not stated'}; active are: "
             f"{', '.join(scorer.bank.manifest.name for scorer in scorers)}",
         )
 
-    def _scorers(self) -> tuple[Scorer, ...]:
+    def _scorers(self) -> tuple[AnyScorer, ...]:
         """Return the active banks' scorers, loaded anew when ``active.json`` has changed."""
         stamp = self._stamp()
         current = self._active
@@ -204,8 +237,8 @@ class Analyser:
                 self._active = _Active(stamp, tuple(self._load()))
             return self._active.scorers
 
-    def _load(self) -> list[Scorer]:
-        scorers = []
+    def _load(self) -> list[AnyScorer]:
+        scorers: list[AnyScorer] = []
         for name, pinned in self._store.active_hashes().items():
             scorer = load_scorer(self._store.path(name), self._backbones)
             if scorer.bank.bank_hash != pinned:
@@ -225,19 +258,15 @@ class Analyser:
         return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
 
 
-_NO_BANK = Refusal(
-    "no_bank",
-    "no bank of normals is active; build one with `dicom-node bank build` and activate it with "
-    "`dicom-node bank activate`",
-)
-
-
-def _result(ds: Dataset, what: Score | Refusal, provenance: Provenance | None = None) -> ImageResult:
+def _result(ds: Dataset, *what: Measurement | Refusal) -> ImageResult:
+    """Return the result: one refusal, or measurements of which the first decides."""
+    first, measured = what[0], tuple(one for one in what if isinstance(one, Measurement))
     return ImageResult(
         sop_class_uid=str(ds.get("SOPClassUID") or ""),
         sop_instance_uid=str(ds.get("SOPInstanceUID") or ""),
         series_instance_uid=str(ds.get("SeriesInstanceUID") or ""),
-        score=what if isinstance(what, Score) else None,
-        refusal=what if isinstance(what, Refusal) else None,
-        provenance=provenance,
+        score=first.score if isinstance(first, Measurement) else None,
+        refusal=first if isinstance(first, Refusal) else None,
+        provenance=first.provenance if isinstance(first, Measurement) else None,
+        also=measured[1:],
     )

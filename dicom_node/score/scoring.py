@@ -148,7 +148,11 @@ class Scorer:
         )
 
 
-def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None = None) -> Scorer | SaladScorer:
+AnyScorer = Scorer | SaladScorer
+"""A scorer of one bank, whatever its kind."""
+
+
+def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None = None) -> AnyScorer:
     """Load and verify a bank of any kind together with its backbone.
 
     Parameters

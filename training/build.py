@@ -29,6 +29,7 @@ from training import calibrate
 from training.dataset import Item, Reader
 from training.embed import Embedded, embed_entries, finish, patient_key, work_folder
 from training.manifest import read_entries
+from training.model_card import write_card
 
 MINIMUM_NORMALS = 20
 """Below this many usable normals percentiles and a threshold mean nothing, and no bank is written."""
@@ -140,7 +141,7 @@ def build(
     order.head.output_dim(backbone.dim)
     with work_folder(order.out, order.name) as folder:
         key = patient_key(folder)
-        reader = Reader(order.preprocessing, order.views, order.rules, key)
+        reader = Reader(order.preprocessing, order.views, order.rules, key, order.population)
         entries = read_entries(order.images, key)
         others = read_entries(order.calibration_images, key) if order.calibration_images else []
         started(len(entries) + len(others))
@@ -159,6 +160,7 @@ def build(
             images=[item.file_id for item in parts.items],
             facts=_facts(order, backbone, parts, created_at),
         )
+        write_card(order.out / order.name, manifest)
         _keep_weights(order, backbone)
         finish(folder)
     files = len(entries) + len(others)
@@ -189,7 +191,11 @@ def build(
 def _distinct(embedded: Embedded) -> tuple[Embedded, int]:
     rows = calibrate.unique_rows(embedded.items)
     kept = Embedded(
-        [embedded.items[row] for row in rows], embedded.features[rows], embedded.skipped, embedded.reused
+        [embedded.items[row] for row in rows],
+        embedded.features[rows],
+        embedded.skipped,
+        embedded.reused,
+        [embedded.paths[row] for row in rows],
     )
     return kept, len(embedded.items) - len(rows)
 

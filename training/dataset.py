@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import CannotDecodeError, CannotUnderstandError
+from dicom_node.domain.types import Refusal
 from dicom_node.score.attributes import text
 from dicom_node.score.eligibility import judge, stated_view
 from dicom_node.score.files import is_picture, parse_dicom, picture_to_grey, read_bytes
-from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.manifest import Population, Preprocessing
 from dicom_node.score.pixels import Grey, to_grey
+from dicom_node.score.population import stated_age, stated_institution
 from dicom_node.score.views import make_views
 from training.manifest import Entry, hash_patient
 
@@ -49,14 +52,33 @@ class Item:
         return asdict(self)
 
 
+def with_header(entry: Entry, ds: Dataset, key: bytes) -> Entry:
+    """Return the entry with what a DICOM header states; the patient of the CSV stays where it names one."""
+    identifier = text(ds, "PatientID") or text(ds, "StudyInstanceUID")
+    age = stated_age(ds)
+    return replace(
+        entry,
+        patient=entry.patient or (hash_patient(identifier, key) if identifier else ""),
+        modality=text(ds, "Modality") or entry.modality,
+        view=stated_view(ds) or entry.view,
+        age=entry.age if age is None else age,
+        site=stated_institution(ds) or entry.site,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How files become views; the same for every file of a build."""
+    """How files become views; the same for every file of a build.
+
+    A file that states something outside `population` is left out; one that states nothing is taken at the word
+    of whoever ordered the build.
+    """
 
     preprocessing: Preprocessing
     views: tuple[str, ...]
     rules: Eligibility
     key: bytes
+    population: Population = field(default_factory=Population)
 
     def read(self, entry: Entry) -> tuple[Item, Grey | None]:
         """Read one file.
@@ -69,22 +91,25 @@ class Reader:
             (A, S, S) float32 in [0, 1]; None where the file is left out.
         """
         prep = self.preprocessing
-        modality, view, patient = "", entry.view, entry.patient
         try:
             content = read_bytes(entry.path)
             file_id = hashlib.sha256(content).hexdigest()[:32]
-            if is_picture(content):
-                if view and self.rules.view_positions and view not in self.rules.view_positions:
-                    return Item(file_id, skipped=f"view: the manifest says {view}"), None
+            ds = None if is_picture(content) else parse_dicom(content, entry.path.name)
+            if ds is not None:
+                refusal = judge(ds, self.rules)
+                entry = with_header(entry, ds, self.key)
+            elif entry.view and self.rules.view_positions and entry.view not in self.rules.view_positions:
+                refusal = Refusal("view", f"the manifest says {entry.view}")
+            else:
+                refusal = None
+            outside = self.population.contradicts(entry.modality, entry.view, entry.age, entry.site)
+            if refusal is None and outside:
+                refusal = Refusal("population", f"its {outside} is not that of the bank's population")
+            if refusal is not None:
+                return Item(file_id, skipped=f"{refusal.code}: {refusal.reason}"), None
+            if ds is None:
                 grey = picture_to_grey(content, entry.path.name, rescale=prep.rescale)
             else:
-                ds = parse_dicom(content, entry.path.name)
-                refusal = judge(ds, self.rules)
-                if refusal is not None:
-                    return Item(file_id, skipped=f"{refusal.code}: {refusal.reason}"), None
-                modality, view = text(ds, "Modality"), stated_view(ds) or view
-                stated = text(ds, "PatientID") or text(ds, "StudyInstanceUID")
-                patient = patient or (hash_patient(stated, self.key) if stated else "")
                 grey = to_grey(ds, window=prep.window, rescale=prep.rescale)
         except CannotUnderstandError as error:
             return Item(skipped=f"unreadable: {error}"), None
@@ -92,5 +117,5 @@ class Reader:
             return Item(skipped=f"decode: {error}"), None
         shape = np.array(grey.shape, dtype=np.int64).tobytes()
         pixel_id = hashlib.sha256(shape + np.ascontiguousarray(grey).tobytes()).hexdigest()
-        item = Item(file_id, pixel_id, patient or f"file-{file_id}", modality, view)
+        item = Item(file_id, pixel_id, entry.patient or f"file-{file_id}", entry.modality, entry.view)
         return item, make_views(grey, self.views, prep.size, prep.resize_short)

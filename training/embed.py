@@ -49,12 +49,15 @@ class Embedded:
         (file name, reason) of each file left out.
     reused
         How many files came from shards finished before.
+    paths
+        The file of each item.
     """
 
     items: list[Item]
     features: npt.NDArray[np.float32]
     skipped: list[tuple[str, str]]
     reused: int
+    paths: list[Path]
 
 
 @contextmanager
@@ -112,6 +115,7 @@ def embed_entries(
     items: list[Item] = []
     parts: list[npt.NDArray[np.float32]] = []
     skipped: list[tuple[str, str]] = []
+    paths: list[Path] = []
     reused = 0
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for at in range(0, len(entries), SHARD):
@@ -126,9 +130,10 @@ def embed_entries(
             found, features = loaded
             skipped += [(e.path.name, i.skipped) for e, i in zip(shard, found, strict=True) if i.skipped]
             items += [item for item in found if not item.skipped]
+            paths += [e.path for e, i in zip(shard, found, strict=True) if not i.skipped]
             parts.append(features)
             progress(len(shard))
-    return Embedded(items, np.concatenate(parts), skipped, reused)
+    return Embedded(items, np.concatenate(parts), skipped, reused, paths)
 
 
 def _embed_shard(
@@ -155,6 +160,7 @@ def _recipe(reader: Reader, backbone: Backbone) -> dict[str, object]:
         "preprocessing": reader.preprocessing.model_dump(mode="json"),
         "views": list(reader.views),
         "rules": reader.rules.model_dump(mode="json"),
+        "population": reader.population.model_dump(mode="json"),
     }
 
 
@@ -164,11 +170,15 @@ def _shard_key(recipe: dict[str, object], shard: Sequence[Entry]) -> str:
     for entry in shard:
         try:
             facts = entry.path.stat()
-            files.append([str(entry.path), facts.st_size, facts.st_mtime_ns, entry.patient, entry.view])
+            files.append([str(entry.path), facts.st_size, facts.st_mtime_ns, *_stated(entry)])
         except OSError:
-            files.append([str(entry.path), -1, -1, entry.patient, entry.view])
+            files.append([str(entry.path), -1, -1, *_stated(entry)])
     content = json.dumps([recipe, files], sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:40]
+
+
+def _stated(entry: Entry) -> list[object]:
+    return [entry.patient, entry.view, entry.age, entry.modality, entry.site]
 
 
 def _save_shard(path: Path, items: list[Item], features: npt.NDArray[np.float32]) -> None:

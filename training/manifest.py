@@ -14,7 +14,14 @@ PICTURES = (".png", ".jpg", ".jpeg")
 DICOM_LIKE = (".dcm", ".dicom", ".ima", "")
 """Suffixes looked at in a folder. A file without suffix may be DICOM; one that is not is skipped later."""
 
-COLUMNS = ("path", "patient_id", "study", "view", "age")
+COLUMNS = ("path", "patient_id", "study", "view", "age", "modality", "site", "split")
+
+SPLITS = {
+    **dict.fromkeys(("bank", "train", "training"), "bank"),
+    **dict.fromkeys(("calibration", "val", "validation"), "calibration"),
+    "test": "test",
+}
+"""What a CSV may say in "split": stands in the bank, calibrates it, or is kept out of both to judge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +34,21 @@ class Entry:
         Absolute.
     patient
         Keyed hash of the patient, or "" where only the file itself can say (DICOM) or nobody can.
-    view
-        View in upper case where the CSV states it, else "".
+    view, modality, site
+        In upper case where the CSV states them, else "". `site` is compared with Institution Name.
+    age
+        Years, where the CSV states it.
+    split
+        "bank", "calibration", "test", or "" where the CSV does not say.
     """
 
     path: Path
     patient: str = ""
     view: str = ""
+    age: float | None = None
+    modality: str = ""
+    site: str = ""
+    split: str = ""
 
 
 def hash_patient(patient_id: str, key: bytes) -> str:
@@ -51,15 +66,17 @@ def read_entries(source: Path, key: bytes) -> list[Entry]:
     Parameters
     ----------
     source
-        A folder; or a CSV with a header line: "path" is required (relative to the CSV), "patient_id", "study",
-        "view" and "age" are optional. "study" stands in for a missing "patient_id"; "age" is not kept.
+        A folder; or a CSV with a header line: "path" is required (relative to the CSV), the other `COLUMNS` are
+        optional. "study" stands in for a missing "patient_id"; "age" is in years. What a DICOM file says of
+        itself goes before view, age, modality and site of the CSV.
     key
         For `hash_patient`.
 
     Raises
     ------
     BankError
-        If there is no such source, the CSV has no path column, or nothing is in it.
+        If there is no such source, the CSV has no path column, nothing is in it, a value cannot be read, or a
+        patient or a file stands in two splits.
     """
     if source.is_dir():
         entries = [
@@ -91,15 +108,42 @@ def _read_csv(source: Path, key: bytes) -> list[Entry]:
     if rows and "path" not in rows[0]:
         raise BankError(f"{source.name} has the columns {list(rows[0])}; one must be called path")
     entries = []
-    for row in rows:
-        if not (row["path"] or "").strip():
+    splits: dict[object, str] = {}
+    for line, row in enumerate(rows, 2):
+        values = {column: (row.get(column) or "").strip() for column in COLUMNS}
+        if not values["path"]:
             continue
-        patient = (row.get("patient_id") or row.get("study") or "").strip()
-        entries.append(
-            Entry(
-                (source.parent / row["path"].strip()).resolve(),
-                hash_patient(patient, key) if patient else "",
-                (row.get("view") or "").strip().upper(),
-            )
+        patient = values["patient_id"] or values["study"]
+        entry = Entry(
+            path=(source.parent / values["path"]).resolve(),
+            patient=hash_patient(patient, key) if patient else "",
+            view=values["view"].upper(),
+            age=_age(values["age"], source.name, line),
+            modality=values["modality"].upper(),
+            site=values["site"].upper(),
+            split=_split(values["split"], source.name, line),
         )
+        for owner in filter(None, (entry.patient, entry.path)):
+            if splits.setdefault(owner, entry.split) != entry.split:
+                raise BankError(
+                    f"{source.name}, line {line}: this patient or file stands in split "
+                    f"{splits[owner] or 'none'!r} before and in {entry.split or 'none'!r} here; one is allowed"
+                )
+        entries.append(entry)
     return entries
+
+
+def _age(value: str, name: str, line: int) -> float | None:
+    try:
+        age = float(value) if value else None
+    except ValueError:
+        age = -1.0
+    if age is not None and not 0.0 <= age < 150.0:
+        raise BankError(f"{name}, line {line}: the age cannot be read; write years, such as 45 or 0.5")
+    return age
+
+
+def _split(value: str, name: str, line: int) -> str:
+    if value and value.lower() not in SPLITS:
+        raise BankError(f"{name}, line {line}: split is {value[:40]!r}; known are: {', '.join(SPLITS)}")
+    return SPLITS[value.lower()] if value else ""

@@ -43,7 +43,7 @@ class RandomReader(Reader):
             return Item(skipped=f"unreadable: {error}"), None
         rng = np.random.default_rng([*self.draw, int.from_bytes(digest[:16], "big")])
         names = draw_views(rng, len(self.views))
-        return Reader(self.preprocessing, names, self.rules, self.key).read(entry)
+        return Reader(self.preprocessing, names, self.rules, self.key, self.population).read(entry)
 
 
 def random_reader(
@@ -51,7 +51,7 @@ def random_reader(
 ) -> RandomReader:
     """Return a reader that cuts `count` random views of every image."""
     stem = "random-" + "-".join(map(str, draw))
-    return RandomReader(preprocessing, tuple(f"{stem}-{at}" for at in range(count)), rules, key, draw)
+    return RandomReader(preprocessing, tuple(f"{stem}-{at}" for at in range(count)), rules, key, draw=draw)
 
 
 def redrawn(reader: RandomReader, *draw: int) -> RandomReader:

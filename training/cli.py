@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dicom_node.config import Eligibility
-from dicom_node.domain.errors import BankError, NodeError
+from dicom_node.domain.errors import BankError
 from dicom_node.score.manifest import NORMALISATIONS, Population, Preprocessing
 from dicom_node.score.views import DEFAULT_VIEWS, check_views
 from training.build import Order, Summary
 from training.build import build as build_bank
 from training.calibrate import LEAVE_ONE_OUT
+from training.evaluate_cli import evaluate
+from training.salad_cli import train_salad
+from training.terminal import FAILED, UNUSABLE, Reporter, exit_codes
 
-FAILED, UNUSABLE = 1, 2
-
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Build banks of normal chests.")
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Build and judge banks of normal chests."
+)
+app.command()(evaluate)
+app.command("train-salad")(train_salad)
 
 
 Normalise = Literal["imagenet", "half", "127"]
@@ -83,7 +83,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Build a bank of normals. A build that was killed goes on where it was when started again."""
-    with _exit_codes(UNUSABLE):
+    with exit_codes(UNUSABLE):
         mean, std = NORMALISATIONS[normalise]
         order = Order(
             images=images,
@@ -109,7 +109,7 @@ def build(
             ),
             rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
         )
-    with _exit_codes(FAILED), _Reporter() as reporter:
+    with exit_codes(FAILED), Reporter() as reporter:
         summary = build_bank(
             order, created_at=datetime.now(UTC), started=reporter.started, progress=reporter.progress
         )
@@ -131,44 +131,8 @@ def phantoms(
     """Draw phantoms: procedural frontal chests, which are no patients."""
     from training.phantoms_cli import run
 
-    with _exit_codes(FAILED):
+    with exit_codes(FAILED):
         run(out, count, seed, lesion, form, shape=(rows, round(rows * 840 / 1024)))
-
-
-class _Reporter:
-    """Progress on standard error: a bar on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("embedding"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("embedding", total=None)
-        self._total = self._done = self._told = 0
-
-    def __enter__(self) -> _Reporter:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def started(self, total: int) -> None:
-        self._total = total
-        self._bar.update(self._task, total=total)
-
-    def progress(self, files: int) -> None:
-        self._done += files
-        self._bar.advance(self._task, files)
-        if not self._console.is_terminal and (self._done - self._told >= 256 or self._done == self._total):
-            self._told = self._done
-            sys.stderr.write(f"embedded {self._done} of {self._total} files\n")
-            sys.stderr.flush()
 
 
 def _text(summary: Summary) -> str:
@@ -210,12 +174,3 @@ def _rate(value: float) -> float:
     if not 0 < value < 1:
         raise BankError(f"--fpr is {value:g}; a share between 0 and 1")
     return value
-
-
-@contextmanager
-def _exit_codes(code: int) -> Iterator[None]:
-    try:
-        yield
-    except (NodeError, ValidationError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise typer.Exit(code) from error

@@ -164,7 +164,8 @@ class Provenance:
     """Which bank and algorithm made a score; goes into every report.
 
     `calibration` says where the calibration scores come from: "held-out" or "separate" normals, or
-    "leave-one-out" (each normal of the bank against the others).
+    "leave-one-out" (each normal of the bank against the others). `weights_sha256`, `weights_licence` and
+    `training_data` are the backbone's.
     """
 
     bank_hash: str
@@ -182,6 +183,9 @@ class Provenance:
     population: str
     site: str
     created_at: str
+    weights_sha256: str = ""
+    weights_licence: str = ""
+    training_data: str = ""
 
 
 @dataclass(frozen=True, slots=True)

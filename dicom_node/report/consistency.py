@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.domain.errors import InvalidIdentifierError, ReportError
 from dicom_node.domain.ids import check_uid
-from dicom_node.domain.types import StudyResult, Verdict
+from dicom_node.domain.types import Provenance, Score, StudyResult, Verdict
 from dicom_node.report.header import judged
 
 
@@ -52,15 +52,22 @@ def check(result: StudyResult, sources: Sequence[Dataset], at: datetime) -> None
                     "a report takes its patient from the header, so they must agree"
                 )
         if image.score is None:
+            if image.also:
+                raise ReportError(f"image {image.sop_instance_uid}: no score decides, yet others are beside it")
             continue
-        if image.provenance is None or not image.provenance.bank_hash:
-            raise ReportError(
-                f"image {image.sop_instance_uid}: a score without its bank's hash is not reported"
-            )
-        score = image.score
-        if not all(map(isfinite, (score.value, score.percentile, score.z_score, score.threshold))):
-            raise ReportError(f"image {image.sop_instance_uid}: score, percentile and threshold must be finite")
+        for score, made_by in (
+            (image.score, image.provenance),
+            *((measured.score, measured.provenance) for measured in image.also),
+        ):
+            _check_score(image.sop_instance_uid, score, made_by)
     _check_verdict(result)
+
+
+def _check_score(sop_instance_uid: str, score: Score, made_by: Provenance | None) -> None:
+    if made_by is None or not made_by.bank_hash:
+        raise ReportError(f"image {sop_instance_uid}: a score without its bank's hash is not reported")
+    if not all(map(isfinite, (score.value, score.percentile, score.z_score, score.threshold))):
+        raise ReportError(f"image {sop_instance_uid}: score, percentile and threshold must be finite")
 
 
 def _check_verdict(result: StudyResult) -> None:

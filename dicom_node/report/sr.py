@@ -89,12 +89,11 @@ def build(
     check(result, sources, at)
     headers, notes = _normalised(sources)
     patient, remarks = _patient(result, headers)
-    made_by = result.provenance
     fit = _fitter(patient)
     ds = Dataset()
     _copy(patient, ds)
     moment = _stamp(ds, at)
-    _document(ds, result, equipment, fit, made_by.bank_hash if made_by else "")
+    _document(ds, result, equipment, fit, _banks(result))
     for name in ("ContentDate", "InstanceCreationDate"):
         setattr(ds, name, moment.strftime("%Y%m%d"))
     for name in ("ContentTime", "InstanceCreationTime"):
@@ -129,6 +128,14 @@ def build(
         encode(ds, "ISO_IR 192" if _is_unicode(patient) else "ISO_IR 6"),
         (*notes, *remarks),
     )
+
+
+def _banks(result: StudyResult) -> str:
+    """Return the hashes of the banks that measured the image which decides: part of the report's identity."""
+    if result.decisive is None or result.provenance is None:
+        return ""
+    also = [measured.provenance for measured in result.images[result.decisive].also]
+    return "+".join(made_by.bank_hash for made_by in (result.provenance, *also))
 
 
 def _normalised(sources: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:

@@ -7,7 +7,7 @@ beyond `codes`, so that what it finds is what was written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any, cast
 
@@ -79,7 +79,8 @@ def facts(report: bytes | Dataset) -> dict[str, Any]:
         sentence), and of the image with the highest percentile, None where there is no score: ``score``,
         ``percentile`` [0, 100], ``z_score``, ``threshold``, ``above``, ``bank_hash``, ``algorithm``,
         ``parameters`` (dict of text). ``images`` has the same of every image with its
-        ``sop_instance_uid`` and ``reason`` ("" where it was scored). ``comments`` are remarks on the study.
+        ``sop_instance_uid`` and ``reason`` ("" where it was scored), and as ``also`` a list of the same
+        values of each score that was measured beside it. ``comments`` are remarks on the study.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def facts(report: bytes | Dataset) -> dict[str, Any]:
             f"SR {ds.get('SOPInstanceUID', '?')} has no result code of {codes.SCHEME}; it is not ours"
         )
     measurements = _child(ds, codes.IMAGING_MEASUREMENTS)
-    images = [_image(group) for group in (measurements.ContentSequence if measurements is not None else ())]
+    images = _images(measurements.ContentSequence if measurements is not None else ())
     scored = [image for image in images if image["score"] is not None]
     decisive = max(scored, key=lambda image: (image["percentile"], image["z_score"]), default=_NOTHING)
     return {
@@ -122,12 +123,23 @@ _NOTHING: dict[str, Any] = {
 }
 
 
-def _image(group: Dataset) -> dict[str, Any]:
-    source = next(item for item in group.ContentSequence if item.ValueType == "IMAGE")
-    comments = [_value(item) for item in group.ContentSequence if _is(item, codes.COMMENT)]
+def _images(groups: Iterable[Dataset]) -> list[dict[str, Any]]:
+    """Return one entry an image; the first group of an image decides, further ones are measured beside it."""
+    images: list[dict[str, Any]] = []
+    for group in groups:
+        source = next(item for item in group.ContentSequence if item.ValueType == "IMAGE")
+        uid = str(source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        measured = _measured(group)
+        if images and images[-1]["sop_instance_uid"] == uid and measured["score"] is not None:
+            images[-1]["also"].append(measured)
+            continue
+        comments = [_value(item) for item in group.ContentSequence if _is(item, codes.COMMENT)]
+        images.append({**measured, "sop_instance_uid": uid, "reason": (*comments, "")[0], "also": []})
+    return images
+
+
+def _measured(group: Dataset) -> dict[str, Any]:
     image = dict(_NOTHING)
-    image["sop_instance_uid"] = str(source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-    image["reason"] = comments[0] if comments else ""
     number = _child(group, codes.SCORE)
     if number is None:
         return image

@@ -34,9 +34,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as _standard
 
 from dicom_node.domain.types import ImageResult, Provenance, Score, StudyResult, Verdict
+from dicom_node.domain.types import Measurement as MeasuredBeside
 from dicom_node.report import codes, uids
 from dicom_node.report.library import code_item, is_image, library, number_item, text_item
 
+BESIDE = "Measured beside the score of the image; it does not decide the result."
 CAUTION = "Research result, unverified, not a diagnosis."
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -69,10 +71,24 @@ def sentence(result: StudyResult) -> str:
     which = f" Image {result.decisive + 1} of {len(result.images)} decides." if len(result.images) > 1 else ""
     left_out = len(result.images) - scored
     missing = f" Not scored: {left_out} of {len(result.images)} images." if left_out else ""
-    share = "all" if score.percentile >= 100 else f"{percent(score.percentile)} %"
+    others = "".join(f" {_beside(other)}" for other in image.also)
     return (
-        f"More unusual than {share} of this site's normal chests ({basis}); "
-        f"{result.verdict.value}.{which}{missing} {CAUTION}"
+        f"More unusual than {_share(score)} of this site's normal chests ({basis}); "
+        f"{result.verdict.value}.{which}{missing}{others} {CAUTION}"
+    )
+
+
+def _share(score: Score) -> str:
+    return "all" if score.percentile >= 100 else f"{percent(score.percentile)} %"
+
+
+def _beside(other: MeasuredBeside) -> str:
+    """Return the sentence on a score that decides nothing."""
+    basis = f"{other.provenance.calibration_images} calibration images"
+    place = "above" if other.score.above else "below"
+    return (
+        f"Measured beside it, without deciding: {other.provenance.algorithm}: more unusual than "
+        f"{_share(other.score)} of {basis}, {place} its threshold."
     )
 
 
@@ -130,7 +146,14 @@ def content(
         items.append(library([(image, header) for _, image, header in shown], fit))
         measurements = ContainerContentItem(name=codes.IMAGING_MEASUREMENTS, relationship_type=_CONTAINS)
         measurements.ContentSequence = ContentSequence(
-            [_group(index, image, observer.device_uid, fit) for index, image, _ in shown]
+            [
+                group
+                for index, image, _ in shown
+                for group in (
+                    _group(index, image, observer.device_uid, fit),
+                    *_groups_beside(index, image, observer.device_uid, fit),
+                )
+            ]
         )
         items.append(measurements)
     others = [image for image in result.images if not is_image(image.sop_class_uid)]
@@ -179,6 +202,25 @@ def _group(index: int, image: ImageResult, device_uid: str, fit: Callable[[str],
         reason = image.refusal.reason if image.refusal else "no reason was recorded"
         group.ContentSequence.append(text_item(codes.COMMENT, fit(f"Not analysed: {reason}"), _CONTAINS))
     return cast("ContainerContentItem", group)
+
+
+def _groups_beside(
+    index: int, image: ImageResult, device_uid: str, fit: Callable[[str], str]
+) -> Iterator[ContainerContentItem]:
+    """Yield a group for each further score of an image: it follows the one that decides and says so."""
+    for number, (score, made_by) in enumerate(((m.score, m.provenance) for m in image.also), start=2):
+        group = MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=TrackingIdentifier(
+                uid=uids.tracking_uid(device_uid, image.sop_instance_uid, number),
+                identifier=f"Image {index + 1}, measurement {number}",
+            ),
+            finding_sites=[FindingSite(anatomic_location=codes.THORAX)],
+            algorithm_id=_algorithm(made_by, score.threshold, fit),
+            measurements=[_measurement(score, made_by, fit)],
+            source_images=[SourceImageForMeasurementGroup(image.sop_class_uid, image.sop_instance_uid)],
+        )[0]
+        group.ContentSequence.append(text_item(codes.COMMENT, fit(BESIDE), _CONTAINS))
+        yield cast("ContainerContentItem", group)
 
 
 def _measurement(score: Score, made_by: Provenance, fit: Callable[[str], str]) -> Measurement:
@@ -236,6 +278,9 @@ def parameters(made_by: Provenance, threshold: float) -> tuple[tuple[str, str], 
         ("bank_name", made_by.bank_name),
         ("bank_created_at", made_by.created_at),
         ("backbone", made_by.backbone),
+        ("weights_sha256", made_by.weights_sha256),
+        ("weights_licence", made_by.weights_licence),
+        ("training_data", made_by.training_data),
         ("head", made_by.head),
         ("k", str(made_by.k)),
         ("views", ",".join(made_by.views)),

@@ -37,7 +37,7 @@ def report_uid(
 ) -> str:
     """Return the SOP Instance UID of a report: a function of study, revision, bank and outcome.
 
-    `bank_hash` is "" where no bank was used.
+    `bank_hash` is "" where no bank was used, and joins the hashes with "+" where several were.
     """
     return derived(device_uid, "report", study_instance_uid, revision, bank_hash, verdict.value)
 
@@ -51,6 +51,9 @@ def series_uid(device_uid: str, study_instance_uid: str, *equipment: str) -> str
     return derived(device_uid, "series", study_instance_uid, *equipment)
 
 
-def tracking_uid(device_uid: str, sop_instance_uid: str) -> str:
-    """Return the Tracking Unique Identifier of what is measured in an image, the same in every revision."""
-    return derived(device_uid, "tracking", sop_instance_uid)
+def tracking_uid(device_uid: str, sop_instance_uid: str, number: int = 1) -> str:
+    """Return the Tracking Unique Identifier of what is measured in an image, the same in every revision.
+
+    `number` counts the measurements of one image, which differ in their algorithm; the first one decides.
+    """
+    return derived(device_uid, "tracking", sop_instance_uid, *([number] if number > 1 else []))

@@ -6,7 +6,13 @@ import re
 
 from dicom_node.domain.errors import InvalidIdentifierError
 
+_DIGITS = re.compile(r"[0-9. \0]*\Z")
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
+
+
+def quoted_uid(value: str) -> str:
+    """Return what came where a UID belongs, as a message may hold it: text is not quoted, it may be a name."""
+    return repr(value[:80]) if _DIGITS.match(value) else f"{len(value)} characters that are not digits and dots"
 
 
 def check_uid(value: str, name: str = "UID") -> str:
@@ -26,7 +32,7 @@ def check_uid(value: str, name: str = "UID") -> str:
     """
     if len(value) > 64 or not _UID.match(value):
         raise InvalidIdentifierError(
-            f"{name} is {value[:80]!r}; a UID has at most 64 characters, digits and dots, "
+            f"{name} is {quoted_uid(value)}; a UID has at most 64 characters, digits and dots, "
             "and no component with a leading zero"
         )
     return value

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from dicom_node.db import events
 from dicom_node.db.engine import writing
 from dicom_node.domain.errors import CannotUnderstandError, DataSetMismatchError
-from dicom_node.domain.ids import check_uid
+from dicom_node.domain.ids import check_uid, quoted_uid
 from dicom_node.domain.types import Ingested, Received
 from dicom_node.store import instances, reports
 from dicom_node.store.files import FileStore
@@ -154,9 +154,9 @@ def _identify(header: Mapping[str, str], received: Received) -> tuple[str, str]:
     ):
         held = header[keyword]
         if held != command:
+            told = quoted_uid(held) if held else "missing"
             raise DataSetMismatchError(
-                f"{keyword} in the data set is {held[:64] or 'missing'}, in the command {command}; "
-                "both must be the same"
+                f"{keyword} in the data set is {told}, in the command {command}; both must be the same"
             )
     uids = []
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):

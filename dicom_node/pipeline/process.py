@@ -127,14 +127,13 @@ class Analyse:
         # Read apart and left untouched: looking at an element decodes it, and a report copies raw bytes.
         header = _header(instance)
         try:
+            self._files.check_instance(instance.digest)
+        except StoreError as error:
+            raise StoreError(f"image {instance.sop_instance_uid}: {error}") from error
+        try:
             dataset = dcmread(instance.path)
-        except (OSError, MemoryError) as error:
-            # The disk's or the machine's fault, which may pass, and no property of the image.
-            told = getattr(error, "strerror", None) or type(error).__name__
-            raise StoreError(
-                f"the stored file of {instance.sop_instance_uid} ({instance.digest}) cannot be read: {told}; "
-                "mend the store or restore the file from a backup, then retry"
-            ) from error
+        except (MemoryError, OSError):
+            raise  # it may pass, and is no property of the image
         except READ_ERRORS as error:
             reason = f"the stored data set cannot be read ({type(error).__name__})"
             return header, _refused(instance, Refusal(UNDECODABLE, reason))

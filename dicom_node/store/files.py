@@ -108,6 +108,22 @@ class FileStore:
         """Return where the instance whose data set has this SHA-256 is, or would be, kept."""
         return self._instances / digest[:2] / f"{digest}.dcm"
 
+    def check_instance(self, digest: str) -> None:
+        """Compare a kept instance with its digest, so that nothing else than what was received is looked at.
+
+        Raises
+        ------
+        StoreError
+            If the file is missing, unreadable, or not what its name says.
+        """
+        with _told(f"the file of instance {digest} cannot be read"):
+            seen = self._dataset_digest(self.instance_path(digest))
+        if seen != digest:
+            raise StoreError(
+                f"the file of instance {digest} is damaged: its data set has SHA-256 {seen or 'none'}; "
+                "restore it from a backup, then retry"
+            )
+
     def adopt(self, staged: Path, digest: str) -> Path:
         """Take a staged Part 10 file into the store; on return it survives a loss of power.
 

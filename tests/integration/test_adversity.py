@@ -15,6 +15,7 @@ from dicom_node.domain.errors import (
     CannotUnderstandError,
     DatabaseError,
     DestinationAwayError,
+    NodeError,
     OutOfResourcesError,
 )
 from dicom_node.domain.states import State
@@ -174,6 +175,44 @@ def test_a_stored_image_that_is_gone_is_answered_and_can_be_analysed_again_once_
     admin.retry(site.engine, item.id, site.clock())
     site.work()
     assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
+
+
+def test_a_stored_image_whose_pixels_were_damaged_is_not_scored_but_analysed_again_once_restored(
+    site: Site,
+) -> None:
+    ds = chest_dataset()
+    site.receive(ds)
+    site.pass_quiet_time()
+    (kept,) = (site.files.root / "instances").rglob("*.dcm")
+    kept.chmod(0o600)
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for _ in range(4):
+        site.work()
+        site.clock.forward(1000)
+    (item,) = site.items(Kind.ANALYSE)
+    assert item.state is State.FAILED
+    assert f"image {ds.SOPInstanceUID}" in item.reason
+    assert "is damaged" in item.reason
+    kept.write_bytes(content)
+    admin.retry(site.engine, item.id, site.clock())
+    site.work()
+    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_a_name_where_a_uid_belongs_is_refused_without_being_told(site: Site, keyword: str) -> None:
+    ds = chest_dataset(**{keyword: "1.2.3.4.5.6"})
+    with pytest.raises(NodeError) as caught:
+        site.receive(ds, spoil=lambda content: _in_data_set(content, b"1.2.3.4.5.6\0", b"SECRET^MARIA"))
+    assert keyword in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def _in_data_set(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Replace in the data set and leave the file meta as it is."""
+    start = 144 + int.from_bytes(content[140:144], "little")
+    return content[:start] + content[start:].replace(old, new)
 
 
 def test_revisions_are_answered_in_their_order_even_if_the_first_has_to_wait(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Random views of each image, as Deep kNN's Siamese training wants them: drawn anew for every image from a seed.
+"""Random views of each image, as Deep kNN's Siamese training wants them, drawn for every image from a seed.
 
 Owns how a view is drawn, not how it is cut (`dicom_node.score.views`).
 """
@@ -6,14 +6,12 @@ Owns how a view is drawn, not how it is cut (`dicom_node.score.views`).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dicom_node.config import Eligibility
 from dicom_node.domain.errors import CannotUnderstandError
 from dicom_node.score.files import read_bytes
-from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.pixels import Grey
 from dicom_node.score.views import draw_views
 from training.dataset import Item, Reader
@@ -46,14 +44,8 @@ class RandomReader(Reader):
         return Reader(self.preprocessing, names, self.rules, self.key, self.population).read(entry)
 
 
-def random_reader(
-    preprocessing: Preprocessing, rules: Eligibility, key: bytes, count: int, draw: tuple[int, ...]
-) -> RandomReader:
-    """Return a reader that cuts `count` random views of every image."""
-    stem = "random-" + "-".join(map(str, draw))
-    return RandomReader(preprocessing, tuple(f"{stem}-{at}" for at in range(count)), rules, key, draw=draw)
-
-
-def redrawn(reader: RandomReader, *draw: int) -> RandomReader:
-    """Return the same reader with another draw."""
-    return replace(reader, draw=draw)
+def random_reader(reader: Reader, count: int, draw: tuple[int, ...]) -> RandomReader:
+    """Return a reader that cuts `count` random views of every image, and reads as `reader` otherwise."""
+    names = tuple(f"random-{'-'.join(map(str, draw))}-{at}" for at in range(count))
+    plain = {field.name: getattr(reader, field.name) for field in fields(Reader)}
+    return RandomReader(**(plain | {"views": names}), draw=draw)

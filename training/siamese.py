@@ -1,7 +1,7 @@
 """Deep kNN's Siamese loss on two views, and the two layers it trains. Knows nothing of images or files.
 
-With f the frozen backbone: z = g(f(t(x))), p = q(z); L = D(p1, sg z2) / 2 + D(p2, sg z1) / 2, where D(p, z) is minus
-the mean cosine and sg stops the gradient.
+With f the frozen backbone: z = g(f(t(x))), p = q(z); L = D(p1, sg z2) / 2 + D(p2, sg z1) / 2, where D(p, z) is
+minus the mean cosine and sg stops the gradient.
 """
 
 from __future__ import annotations

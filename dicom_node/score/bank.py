@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score.batch_norm import FILE as STATISTICS
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.head import Head, load_head, save_head
@@ -50,6 +51,8 @@ class Bank:
         Flat FAISS index over (M, D') unit vectors, image by image, view by view.
     images
         Identifier of each normal image: the SHA-256 of its file, shortened; nothing of the patient.
+    statistics
+        The backbone's BatchNorm statistics where the bank has its own (see `batch_norm`), else empty.
     """
 
     manifest: Manifest
@@ -58,6 +61,7 @@ class Bank:
     head: Head
     calibration: Calibration
     images: tuple[str, ...]
+    statistics: bytes = b""
 
 
 def write_bank(
@@ -68,6 +72,7 @@ def write_bank(
     calibration: Calibration,
     images: Sequence[str],
     facts: dict[str, Any],
+    statistics: bytes = b"",
 ) -> Manifest:
     """Write a bank beside its place, sync it, and rename it there: it exists whole or not at all.
 
@@ -79,6 +84,8 @@ def write_bank(
         (M, D') float32, unit L2, image by image, view by view.
     facts
         The manifest's other fields; counts, hashes, dim and threshold are filled in here.
+    statistics
+        The backbone's own BatchNorm statistics, if it was not used as published.
 
     Raises
     ------
@@ -90,6 +97,7 @@ def write_bank(
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     contents = {INDEX: faiss.serialize_index(index).tobytes(), HEAD: save_head(head)}
+    contents |= {STATISTICS: statistics} if statistics else {}
     values = {**facts, "head": head.description, "dim": vectors.shape[1], "vectors": vectors.shape[0]}
     return write_files(folder, contents, calibration=calibration, images=images, facts=values)
 
@@ -171,7 +179,7 @@ def load_bank(folder: Path) -> Bank:
     BankError
         If a file is missing or is not what its hash says; names the file, the hash seen and the one expected.
     """
-    manifest, contents = read_files(folder, "deep-knn", FILES)
+    manifest, contents = read_files(folder, "deep-knn", FILES, (STATISTICS,))
     calibration, images = read_calibration(manifest, contents)
     try:
         index = faiss.deserialize_index(np.frombuffer(contents[INDEX], dtype=np.uint8))
@@ -182,11 +190,19 @@ def load_bank(folder: Path) -> Bank:
         raise BankError(
             f"bank {folder.name}: the index is {shape}; the manifest says {manifest.vectors, manifest.dim}"
         )
-    return Bank(manifest, manifest.bank_hash, index, load_head(contents[HEAD]), calibration, images)
+    head, statistics = load_head(contents[HEAD]), contents.get(STATISTICS, b"")
+    return Bank(manifest, manifest.bank_hash, index, head, calibration, images, statistics)
 
 
-def read_files(folder: Path, kind: BankKind, files: Sequence[str]) -> tuple[Manifest, dict[str, bytes]]:
+def read_files(
+    folder: Path, kind: BankKind, files: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[Manifest, dict[str, bytes]]:
     """Return a bank's manifest and the content of its files, each compared with its hash.
+
+    Parameters
+    ----------
+    optional
+        Files that are read only where the manifest names them.
 
     Raises
     ------
@@ -197,7 +213,7 @@ def read_files(folder: Path, kind: BankKind, files: Sequence[str]) -> tuple[Mani
     if manifest.kind != kind:
         raise BankError(f"bank {folder.name} is of kind {manifest.kind}; {kind} was asked for")
     contents = {}
-    for file in files:
+    for file in [*files, *(file for file in optional if file in manifest.files)]:
         content = contents[file] = _read(folder, file)
         seen, expected = _sha256(content), manifest.files.get(file)
         if seen != expected:

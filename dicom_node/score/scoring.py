@@ -17,7 +17,7 @@ from dicom_node.domain.types import Provenance, Score
 from dicom_node.score import knn
 from dicom_node.score.backbone import Backbone, load_backbone
 from dicom_node.score.bank import WEIGHTS, Bank, load_bank, read_manifest
-from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
 from dicom_node.score.pixels import Grey
 from dicom_node.score.salad import SaladScorer
 from dicom_node.score.salad_bank import load_salad_bank
@@ -46,7 +46,18 @@ def embed_views(backbone: Backbone, views: Grey, preprocessing: Preprocessing) -
     -------
     numpy.ndarray
         (N, A, D) float32, before any head.
+
+    Raises
+    ------
+    BankError
+        If the backbone takes images in one normalisation only, and this is another.
     """
+    wanted = backbone.normalisation
+    if wanted and (preprocessing.mean, preprocessing.std) != NORMALISATIONS[wanted]:
+        raise BankError(
+            f"{backbone.name} takes images in the normalisation {wanted}; here mean is {preprocessing.mean} "
+            f"and std {preprocessing.std}"
+        )
     images, count, side, _ = views.shape
     flat = views.reshape(images * count, side, side)
     parts = [
@@ -78,7 +89,7 @@ class Scorer:
                 f"bank {bank.manifest.name} holds vectors of {bank.manifest.dim}, the head gives {dim}"
             )
         self.bank = bank
-        self.backbone = backbone
+        self.backbone = backbone.with_statistics(bank.statistics) if bank.statistics else backbone
 
     def score_images(self, images: Sequence[Grey]) -> list[Score]:
         """Score grey images.
@@ -145,6 +156,9 @@ class Scorer:
             population=manifest.population.description,
             site=manifest.population.site,
             created_at=manifest.created_at,
+            weights_sha256=manifest.backbone.weights_sha256,
+            weights_licence=manifest.backbone.licence,
+            training_data=manifest.backbone.training_data,
         )
 
 

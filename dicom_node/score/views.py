@@ -1,7 +1,7 @@
 """The fixed views of an image: which there are, and how each is cut. Pure and deterministic.
 
-The paper's test views are random; a device's are not: a bank names its views and the node cuts the same. A view
-that was drawn at random is named by the place it was cut from, so its name is all that is needed to cut it again.
+The paper's test views are random; a device's are not: a bank names its views and the node cuts the same. A
+view drawn at random is named by the place it was cut from: its name is all that is needed to cut it again.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def check_views(names: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in VIEWS and not _PLACED.match(name)]
     if unknown or not names or len(set(names)) != len(names):
         raise BankError(
-            f"views are {list(names)}; name each once, out of: {', '.join(VIEWS)}, crop-DOWN-ACROSS(-flip) with "
-            "both in thousandths (000 to 999)"
+            f"views are {list(names)}; name each once, out of: {', '.join(VIEWS)}, crop-DOWN-ACROSS(-flip) "
+            "with both in thousandths (000 to 999)"
         )
     return tuple(names)
 

@@ -177,6 +177,17 @@ def test_the_algorithm_is_named_with_its_bank_and_parameters() -> None:
     }
 
 
+def test_the_backbones_weights_are_identified_with_licence_and_training_data() -> None:
+    own = dataclasses.replace(
+        PROVENANCE, weights_sha256="cd" * 32, weights_licence="CC-BY-NC-4.0", training_data="ImageNet-1k"
+    )
+    study = result(Verdict.ABOVE, [image(score=HIGH, provenance=own)])
+    parameters = facts(sr.build(study, [header()], EQUIPMENT, AT).content)["parameters"]
+    assert parameters["weights_sha256"] == "cd" * 32
+    assert parameters["weights_licence"] == "CC-BY-NC-4.0"
+    assert parameters["training_data"] == "ImageNet-1k"
+
+
 @pytest.mark.parametrize("what", NAMES)
 @pytest.mark.parametrize("verdict", [Verdict.ABOVE, Verdict.FAILED])
 def test_names_come_back_byte_for_byte_under_their_character_set(what: str, verdict: Verdict) -> None:

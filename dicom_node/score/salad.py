@@ -163,4 +163,7 @@ class SaladScorer:
             population=manifest.population.description,
             site=manifest.population.site,
             created_at=manifest.created_at,
+            weights_sha256=manifest.backbone.weights_sha256,
+            weights_licence=manifest.backbone.licence,
+            training_data=manifest.backbone.training_data,
         )

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,15 +20,18 @@ from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import Backbone, load_backbone
 from dicom_node.score.bank import WEIGHTS, check_name, write_bank
 from dicom_node.score.calibration import Calibration
-from dicom_node.score.durable import sync_folder
-from dicom_node.score.head import Head
-from dicom_node.score.manifest import BackboneFacts, Manifest, Population, Preprocessing
-from dicom_node.score.views import DEFAULT_VIEWS, check_views
-from training import calibrate
-from training.dataset import Item, Reader
-from training.embed import Embedded, embed_entries, finish, patient_key, work_folder
-from training.manifest import read_entries
+from dicom_node.score.durable import sync_folder, write_synced
+from dicom_node.score.manifest import BackboneFacts, Manifest
+from dicom_node.score.views import check_views
+from training import contamination
+from training.dataset import Reader
+from training.divide import Parts, distinct, divide
+from training.embed import embed_entries, finish, patient_key, work_folder
+from training.manifest import Entry, read_entries
 from training.model_card import write_card
+from training.order import Order, Summary
+
+__all__ = ["MINIMUM_NORMALS", "Order", "Summary", "build"]
 
 MINIMUM_NORMALS = 20
 """Below this many usable normals percentiles and a threshold mean nothing, and no bank is written."""
@@ -38,77 +40,6 @@ FEW_NORMALS = 200
 """Below this many the summary warns."""
 
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be built.
-
-    Attributes
-    ----------
-    images
-        Folder or CSV of normals.
-    out, name
-        The bank becomes ``out/name``.
-    calibration
-        Share (below 1) or number (from 1) of images held out, or "leave-one-out".
-    calibration_images
-        Folder or CSV of other normals that calibrate instead; all of `images` then stand in the bank.
-    keep_duplicates
-        Let an image that is there several times count several times, for comparison with published figures.
-    """
-
-    images: Path
-    out: Path
-    name: str = "normals"
-    backbone: str = "lite0"
-    weights: Path | None = None
-    views: tuple[str, ...] = DEFAULT_VIEWS
-    k: int = 1
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    calibration: float | str = 0.2
-    calibration_images: Path | None = None
-    false_positive_rate: float = 0.05
-    seed: int = 0
-    keep_duplicates: bool = False
-    population: Population = field(default_factory=Population)
-    rules: Eligibility = field(default_factory=Eligibility)
-    head: Head = field(default_factory=Head)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What was built, and what was left out and why. `skipped` pairs file names with reasons."""
-
-    bank: str
-    path: str
-    bank_hash: str
-    normal_images: int
-    calibration_images: int
-    calibration: str
-    patients: int
-    vectors: int
-    threshold: float
-    calibration_mean: float
-    calibration_std: float
-    duplicates: int
-    shared_with_bank: int
-    skipped: list[tuple[str, str]]
-    reused: int
-    seconds: float
-    images_per_second: float
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What stands in the bank and what calibrates it."""
-
-    items: list[Item]
-    vectors: Vectors
-    scores: npt.NDArray[np.float64]
-    how: str
-    shared: int = 0
 
 
 def build(
@@ -142,14 +73,13 @@ def build(
     with work_folder(order.out, order.name) as folder:
         key = patient_key(folder)
         reader = Reader(order.preprocessing, order.views, order.rules, key, order.population)
-        entries = read_entries(order.images, key)
-        others = read_entries(order.calibration_images, key) if order.calibration_images else []
+        entries, others, kept_for_test = _sources(order, key)
         started(len(entries) + len(others))
         normals = embed_entries(entries, reader, backbone, folder, progress)
         separate = embed_entries(others, reader, backbone, folder, progress) if others else None
-        usable, duplicates = (normals, 0) if order.keep_duplicates else _distinct(normals)
+        usable, duplicates = (normals, 0) if order.keep_duplicates else distinct(normals)
         _require(len(usable.items), len(entries), normals.skipped)
-        parts = _divide(order, usable, separate)
+        parts = divide(order, usable, separate)
         _require(len(parts.items), len(entries), normals.skipped)
         calibration = Calibration.of(parts.scores)
         manifest = write_bank(
@@ -162,6 +92,7 @@ def build(
         )
         write_card(order.out / order.name, manifest)
         _keep_weights(order, backbone)
+        review = _keep_review(order.out / order.name, parts.kept.table)
         finish(folder)
     files = len(entries) + len(others)
     seconds = time.monotonic() - begun
@@ -180,6 +111,10 @@ def build(
         calibration_std=calibration.std,
         duplicates=duplicates,
         shared_with_bank=parts.shared,
+        flagged=int(parts.kept.found.flagged.sum()),
+        dropped=len(parts.kept.dropped),
+        review=str(review),
+        kept_for_test=kept_for_test,
         skipped=normals.skipped + (separate.skipped if separate else []),
         reused=reused,
         seconds=round(seconds, 3),
@@ -188,46 +123,28 @@ def build(
     )
 
 
-def _distinct(embedded: Embedded) -> tuple[Embedded, int]:
-    rows = calibrate.unique_rows(embedded.items)
-    kept = Embedded(
-        [embedded.items[row] for row in rows],
-        embedded.features[rows],
-        embedded.skipped,
-        embedded.reused,
-        [embedded.paths[row] for row in rows],
-    )
-    return kept, len(embedded.items) - len(rows)
+def _sources(order: Order, key: bytes) -> tuple[list[Entry], list[Entry], int]:
+    """Return the files for the bank, those that calibrate it, and the number of those kept for a test."""
+    entries = read_entries(order.images, key)
+    split = [entry for entry in entries if entry.split == "calibration"]
+    if split and order.calibration_images is not None:
+        raise BankError(f"{order.images.name} has a split for calibration; leave --calibration-images out")
+    others = read_entries(order.calibration_images, key) if order.calibration_images else split
+    bank = [entry for entry in entries if entry.split in ("", "bank")]
+    return bank, others, sum(entry.split == "test" for entry in entries)
 
 
-def _divide(order: Order, usable: Embedded, separate: Embedded | None) -> _Parts:
-    vectors = _embeddings(order.head, usable.features)
-    patients = [item.patient for item in usable.items]
-    if separate is not None:
-        known = {item.pixel_id for item in usable.items} | set(patients)
-        fresh, _ = _distinct(separate)
-        rows = [row for row, item in enumerate(fresh.items) if not {item.pixel_id, item.patient} & known]
-        if len(rows) < 2:
-            raise BankError(
-                f"{len(rows)} calibration images of patients who are not in the bank; more are needed"
-            )
-        queries = _embeddings(order.head, fresh.features[rows])
-        scores = calibrate.score_against(vectors, queries, order.k)
-        return _Parts(usable.items, vectors, scores, "separate", len(fresh.items) - len(rows))
-    if isinstance(order.calibration, str):
-        scores = calibrate.score_leave_one_out(vectors, patients, order.k)
-        return _Parts(usable.items, vectors, scores, calibrate.LEAVE_ONE_OUT)
-    bank, held = calibrate.split_patients(usable.items, order.calibration, order.seed)
-    scores = calibrate.score_against(vectors[bank], vectors[held], order.k)
-    return _Parts([usable.items[row] for row in bank], vectors[bank], scores, "held-out")
+def _keep_review(folder: Path, table: bytes) -> Path:
+    """Put the review beside the bank's files. No hash covers it: people may delete it."""
+    path = folder / contamination.REVIEW
+    staging = path.with_suffix(".writing")
+    write_synced(staging, table)
+    staging.replace(path)
+    sync_folder(folder)
+    return path
 
 
-def _embeddings(head: Head, features: Vectors) -> Vectors:
-    count, views, dim = features.shape
-    return head.apply(features.reshape(count * views, dim)).reshape(count, views, -1)
-
-
-def _facts(order: Order, backbone: Backbone, parts: _Parts, created_at: datetime) -> dict[str, Any]:
+def _facts(order: Order, backbone: Backbone, parts: Parts, created_at: datetime) -> dict[str, Any]:
     return {
         "created_at": created_at.isoformat(timespec="seconds"),
         "backbone": BackboneFacts(
@@ -251,12 +168,23 @@ def _facts(order: Order, backbone: Backbone, parts: _Parts, created_at: datetime
             "seed": order.seed,
             "calibration": order.calibration,
             "duplicates": "kept" if order.keep_duplicates else "left out",
+            **_more_of_the_recipe(order, parts),
         },
         "versions": {
             "dicom_node": __version__,
             **{package: version(package) for package in ("torch", "faiss-cpu", "pydicom", "numpy", "pillow")},
         },
     }
+
+
+def _more_of_the_recipe(order: Order, parts: Parts) -> dict[str, str | int | float]:
+    """Return what differs from the defaults of an order: a bank built by them keeps its hash."""
+    more: dict[str, str | int | float] = {}
+    if order.drop_outliers:
+        more |= {"drop_outliers": order.drop_outliers, "dropped_images": len(parts.kept.dropped)}
+    if order.rules != Eligibility():
+        more["rules"] = order.rules.model_dump_json()
+    return more | order.origin
 
 
 def _keep_weights(order: Order, backbone: Backbone) -> None:

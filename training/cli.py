@@ -37,8 +37,8 @@ def build(
     images: Annotated[
         Path,
         typer.Option(
-            help="Folder of normals, or a CSV: path, patient_id. A PNG or JPEG counts as a patient of its own "
-            "unless the CSV says otherwise."
+            help="Folder of normals, or a CSV: path, patient_id, view, age, modality, site, split. A PNG or "
+            "JPEG counts as a patient of its own unless the CSV says otherwise."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of banks.")],
@@ -67,6 +67,12 @@ def build(
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Let identical images count as often as they are there.")
     ] = False,
+    drop_outliers: Annotated[
+        float,
+        typer.Option(
+            help="Share of the bank to leave out, the images farthest from the others first (0 to 0.5)."
+        ),
+    ] = 0.0,
     site: Annotated[str, typer.Option(help="Where the normals come from.")] = "",
     population_description: Annotated[str, typer.Option(help="Whom they show, in a sentence.")] = "",
     population_modality: Annotated[
@@ -74,6 +80,9 @@ def build(
     ] = None,
     population_view: Annotated[
         list[str] | None, typer.Option(help="Score only this view with the bank; repeatable.")
+    ] = None,
+    population_institution: Annotated[
+        list[str] | None, typer.Option(help="Score only images of this Institution Name; repeatable.")
     ] = None,
     population_minimum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
     population_maximum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
@@ -99,6 +108,7 @@ def build(
             false_positive_rate=_rate(fpr),
             seed=seed,
             keep_duplicates=keep_duplicates,
+            drop_outliers=_share(drop_outliers),
             population=Population(
                 description=population_description,
                 site=site,
@@ -106,6 +116,7 @@ def build(
                 views=tuple(value.upper() for value in population_view or ()),
                 minimum_age=population_minimum_age,
                 maximum_age=population_maximum_age,
+                institutions=tuple(value.upper() for value in population_institution or ()),
             ),
             rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
         )
@@ -149,6 +160,10 @@ def _text(summary: Summary) -> str:
         f"  left out     {len(summary.skipped)} unusable, {summary.duplicates} duplicates{shared}",
         f"  time         {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s{reused}",
     ]
+    dropped = f", {summary.dropped} of the farthest left out" if summary.dropped else ""
+    lines.append(f"  outliers     {summary.flagged} flagged{dropped}; see {summary.review}")
+    if summary.kept_for_test:
+        lines.append(f"  test         {summary.kept_for_test} files kept out of the bank, as their split says")
     lines += [f"  skipped      {name}: {reason}" for name, reason in summary.skipped[:20]]
     if len(summary.skipped) > 20:
         lines.append(f"  skipped      and {len(summary.skipped) - 20} more; --json lists them all")
@@ -168,6 +183,12 @@ def _calibration(value: str) -> float | str:
             f"--calibration is {value!r}; a share between 0 and 1, a number of images, or {LEAVE_ONE_OUT}"
         )
     return number
+
+
+def _share(value: float) -> float:
+    if not 0 <= value < 0.5:
+        raise BankError(f"--drop-outliers is {value:g}; a share from 0 to below 0.5")
+    return value
 
 
 def _rate(value: float) -> float:

@@ -1,0 +1,86 @@
+"""What is asked of a build, and what it answers. Knows nothing of how it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_node.config import Eligibility
+from dicom_node.score.head import Head
+from dicom_node.score.manifest import Population, Preprocessing
+from dicom_node.score.views import DEFAULT_VIEWS
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built.
+
+    Attributes
+    ----------
+    images
+        Folder or CSV of normals.
+    out, name
+        The bank becomes ``out/name``.
+    calibration
+        Share (below 1) or number (from 1) of images held out, or "leave-one-out".
+    calibration_images
+        Folder or CSV of other normals that calibrate instead; all of `images` then stand in the bank.
+    keep_duplicates
+        Let an image that is there several times count several times, for comparison with published figures.
+    drop_outliers
+        Share of the bank's images to leave out, the farthest from the others first; see `contamination`.
+        Calibration images are never left out: the threshold must hold for normals as they come.
+    origin
+        More to record in the manifest's recipe.
+    """
+
+    images: Path
+    out: Path
+    name: str = "normals"
+    backbone: str = "lite0"
+    weights: Path | None = None
+    views: tuple[str, ...] = DEFAULT_VIEWS
+    k: int = 1
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    calibration: float | str = 0.2
+    calibration_images: Path | None = None
+    false_positive_rate: float = 0.05
+    seed: int = 0
+    keep_duplicates: bool = False
+    drop_outliers: float = 0.0
+    origin: dict[str, str | int | float] = field(default_factory=dict)
+    population: Population = field(default_factory=Population)
+    rules: Eligibility = field(default_factory=Eligibility)
+    head: Head = field(default_factory=Head)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was built, and what was left out and why. `skipped` pairs file names with reasons.
+
+    `flagged` and `dropped` count outliers (see `contamination`), which `review` lists; `kept_for_test` counts
+    the files whose split is "test".
+    """
+
+    bank: str
+    path: str
+    bank_hash: str
+    normal_images: int
+    calibration_images: int
+    calibration: str
+    patients: int
+    vectors: int
+    threshold: float
+    calibration_mean: float
+    calibration_std: float
+    duplicates: int
+    shared_with_bank: int
+    flagged: int
+    dropped: int
+    review: str
+    kept_for_test: int
+    skipped: list[tuple[str, str]]
+    reused: int
+    seconds: float
+    images_per_second: float
+    warnings: list[str] = field(default_factory=list)

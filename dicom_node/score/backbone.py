@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score import batch_norm
+from dicom_node.score import batch_norm, feature_maps
 from dicom_node.score.weights import State, hash_tensors, read_weights
 
 Features = npt.NDArray[np.float32]
@@ -48,6 +48,8 @@ class Backbone(Protocol):
         Name of the one normalisation (see `manifest.NORMALISATIONS`) that the network can take, or "".
     adapted
         SHA-256 of the BatchNorm statistics that replaced the published ones, or "".
+    map_stage
+        Name of the stages that `embed_map` gives (see `feature_maps`), or "" where the network gives no map.
     """
 
     name: str
@@ -57,9 +59,13 @@ class Backbone(Protocol):
     training_data: str
     normalisation: str
     adapted: str
+    map_stage: str
 
     def embed(self, batch: torch.Tensor) -> Features:
         """Return features (N, D) float32 of normalised images (N, 3, S, S) float32."""
+
+    def embed_map(self, batch: torch.Tensor) -> Features:
+        """Return features with their places, (N, D, h, w) float32; only where `map_stage` is not ""."""
 
     def with_statistics(self, content: bytes) -> Backbone:
         """Return a copy whose BatchNorm statistics are those of a file (see `batch_norm`)."""
@@ -103,6 +109,7 @@ class TorchBackbone:
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = forward or _call
         self._device = torch.device("cpu")
+        self.map_stage = feature_maps.stage_of(module)
         self.dim = int(self.embed(torch.zeros(1, 3, side, side)).shape[1])
 
     def features(self, batch: torch.Tensor) -> torch.Tensor:
@@ -115,6 +122,12 @@ class TorchBackbone:
         """Return features (N, D) float32 of normalised images (N, 3, S, S) float32."""
         with torch.inference_mode():
             return np.ascontiguousarray(self.features(batch).cpu().numpy())
+
+    def embed_map(self, batch: torch.Tensor) -> Features:
+        """Return features with their places, (N, D, h, w) float32; only where `map_stage` is not ""."""
+        with torch.inference_mode():
+            images = batch.to(self._device).contiguous(memory_format=torch.channels_last)
+            return np.ascontiguousarray(feature_maps.feature_map(self.module, images).cpu().numpy())
 
     def moved_to(self, device: str) -> TorchBackbone:
         """Return this backbone after moving it to a device, e.g. "cuda"; features come back to the CPU."""

@@ -139,6 +139,29 @@ def make_views(grey: Grey, names: Sequence[str], size: int = 224, resize_short: 
     return out.numpy()
 
 
+def view_box(
+    name: str, height: int, width: int, size: int = 224, resize_short: int = 256
+) -> tuple[float, float, float, float]:
+    """Return where in an image a view looks: top, left, bottom, right as shares of its height and width.
+
+    Parameters
+    ----------
+    name
+        A view; one and its mirror look at the same place.
+    height, width
+        Of the image, pixels.
+    size, resize_short
+        As for `make_views`.
+    """
+    base = check_views([name])[0].removesuffix("-flip")
+    if base == "squash":
+        return 0.0, 0.0, 1.0, 1.0
+    ratio = resize_short / min(height, width)
+    rows, columns = _side(height, ratio), _side(width, ratio)
+    top, left = _corner(base, rows - size, columns - size)
+    return top / rows, left / columns, (top + size) / rows, (left + size) / columns
+
+
 def to_batch(views: Grey, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Return views as what a backbone takes.
 

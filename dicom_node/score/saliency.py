@@ -1,0 +1,228 @@
+"""Where an image lies far from normal: distances of its places to a bank's patches of normal chests.
+
+The method is PatchCore's (Roth et al., CVPR 2022) with the place as part of the distance, since chests are
+roughly aligned. A heat means "farther than x % of the places in held-out normals"; nothing is stretched to the
+image at hand. Computed on request only; knows nothing of headers or of the image's own score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dicom_node.domain.errors import BankError
+from dicom_node.score.backbone import Backbone
+from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.patch_bank import Floats, PatchBank, Places, patches_of
+from dicom_node.score.pixels import Grey
+from dicom_node.score.views import make_views, to_batch, view_box
+
+METHOD = "distance of places to patches of normal chests (as PatchCore), aware of position"
+
+FIELD = 56
+"""Rows and columns of the grid over the whole image on which distances are put together and calibrated."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    r"""The largest connected area above the threshold.
+
+    Attributes
+    ----------
+    outline
+        (P, 2) float64, its convex outline: column and row in pixels, 0\0 the outer corner of the first pixel
+        (as SCOORD, PS3.3 section C.18.6.1.2); clockwise, the first point not repeated.
+    area
+        Share of the image, in [0, 1].
+    """
+
+    outline: npt.NDArray[np.float64]
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saliency:
+    """Where an image lies far from normal.
+
+    Attributes
+    ----------
+    heat
+        (H, W) float32 in [0, 100], in the image's own pixels: the share of places in held-out normals that lie
+        nearer to the bank; NaN where no view looks.
+    peak
+        Row and column of the farthest place, pixels.
+    peak_percentile
+        Share of held-out normals (percent) in which no place lies as far as this image's farthest.
+    threshold_percentile
+        The heat that at most `false_positive_rate` of the held-out normals exceed anywhere.
+    region
+        None where nothing lies above the threshold.
+    """
+
+    heat: Floats
+    peak: tuple[int, int]
+    peak_percentile: float
+    threshold_percentile: float
+    false_positive_rate: float
+    region: Region | None
+
+
+def explain(
+    grey: Grey, patches: PatchBank, backbone: Backbone, preprocessing: Preprocessing, false_positive_rate: float
+) -> Saliency:
+    """Return where an image lies far from normal.
+
+    Parameters
+    ----------
+    grey
+        (H, W) float32 in [0, 1], made with the bank's window and rescale.
+    false_positive_rate
+        Share of normals in which a region may be found.
+
+    Raises
+    ------
+    BankError
+        If the patches were made from other stages than the backbone's.
+    """
+    if backbone.map_stage != patches.stage:
+        raise BankError(
+            f"patches are of {patches.stage}; {backbone.name} gives {backbone.map_stage or 'no map'}"
+        )
+    height, width = grey.shape
+    field = distance_field(grey, patches, backbone, preprocessing)
+    distances = resample(field, height, width)
+    peak = float(np.nanmax(field))
+    threshold = np.float32(patches.peak_threshold(false_positive_rate))
+    row, column = np.unravel_index(int(np.nanargmax(distances)), distances.shape)
+    return Saliency(
+        heat=np.where(np.isnan(distances), np.float32(np.nan), patches.percentile(distances)),
+        peak=(int(row), int(column)),
+        peak_percentile=patches.peak_percentile(peak),
+        threshold_percentile=float(patches.percentile(np.array(threshold))),
+        false_positive_rate=false_positive_rate,
+        region=find_region(distances > threshold),
+    )
+
+
+def distance_field(grey: Grey, patches: PatchBank, backbone: Backbone, preprocessing: Preprocessing) -> Floats:
+    """Return the image's distances on a grid over the whole image, (FIELD, FIELD) float32.
+
+    Where several views look at a place it is their mean; NaN where none does.
+    """
+    places, (rows, columns), boxes = see(grey, patches.views, backbone, preprocessing)
+    maps = patches.distances(places).reshape(len(boxes), rows, columns)
+    return lay_over(maps, boxes)
+
+
+def see(
+    grey: Grey, views: tuple[str, ...], backbone: Backbone, preprocessing: Preprocessing
+) -> tuple[Places, tuple[int, int], list[Box]]:
+    """Return what the backbone sees at the places of an image.
+
+    Returns
+    -------
+    places : Places
+        View by view, row by row; a mirrored view is turned back first, so columns run as in the image.
+    grid : tuple of int
+        Rows and columns of one view's places.
+    boxes : list of Box
+        Where each view looks; see `view_box`.
+    """
+    size, short = preprocessing.size, preprocessing.resize_short
+    cut = make_views(grey, views, size, short)
+    maps = backbone.embed_map(to_batch(cut, preprocessing.mean, preprocessing.std))
+    for at, view in enumerate(views):
+        if view.endswith("-flip"):
+            maps[at] = maps[at, :, :, ::-1].copy()
+    boxes = [view_box(view, grey.shape[0], grey.shape[1], size, short) for view in views]
+    rows, columns = maps.shape[2:]
+    positions = [_centres(box, rows, columns) for box in boxes]
+    return Places(patches_of(maps), np.concatenate(positions)), (rows, columns), boxes
+
+
+def lay_over(maps: Floats, boxes: list[Box], side: int = FIELD) -> Floats:
+    """Return the mean of the views' maps (A, h, w), each put where it looks; (side, side), NaN elsewhere."""
+    total, seen = np.zeros((side, side)), np.zeros((side, side))
+    for values, (top, left, bottom, right) in zip(maps, boxes, strict=True):
+        down, in_rows = _weights(values.shape[0], side, top, bottom)
+        across, in_columns = _weights(values.shape[1], side, left, right)
+        inside = np.outer(in_rows, in_columns)
+        total += np.where(inside, down @ values @ across.T, 0.0)
+        seen += inside
+    return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(np.float32)
+
+
+def resample(field: Floats, height: int, width: int) -> Floats:
+    """Return a field over the whole image in its pixels, (height, width) float32; bilinear, NaN stays NaN."""
+    rows, columns = field.shape
+    down, across = _weights(rows, height, 0.0, 1.0)[0], _weights(columns, width, 0.0, 1.0)[0]
+    known = ~np.isnan(field)
+    values = down @ np.where(known, field, 0.0) @ across.T
+    share = down @ known @ across.T
+    return np.where(share > 0, values / np.where(share > 0, share, 1.0), np.nan).astype(np.float32)
+
+
+def find_region(above: npt.NDArray[np.bool_]) -> Region | None:
+    """Return the largest connected area (edges or corners touch) of a mask (H, W), or None if it is empty."""
+    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
+    if not count:
+        return None
+    sizes = np.bincount(labels.ravel())[1:]
+    mask = labels == 1 + int(sizes.argmax())
+    return Region(convex_outline(mask), float(sizes.max() / above.size))
+
+
+def convex_outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the corners of the convex hull of a mask's pixels, (P, 2): column, row; clockwise as displayed."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    corners = {
+        (float(x), float(y + dy))
+        for y, a, b in zip(rows, first, last, strict=True)
+        for x in (a, b)
+        for dy in (0, 1)
+    }
+    points = sorted(corners)
+    return np.array(_half_hull(points) + _half_hull(points[::-1]), dtype=np.float64)
+
+
+def _half_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return one side of the hull without its last point (Andrew's monotone chain)."""
+    hull: list[tuple[float, float]] = []
+    for x, y in points:
+        while len(hull) > 1 and (hull[-1][0] - hull[-2][0]) * (y - hull[-2][1]) <= (
+            hull[-1][1] - hull[-2][1]
+        ) * (x - hull[-2][0]):
+            hull.pop()
+        hull.append((x, y))
+    return hull[:-1]
+
+
+def _centres(box: Box, rows: int, columns: int) -> Floats:
+    top, left, bottom, right = box
+    down = top + (bottom - top) * (np.arange(rows) + 0.5) / rows
+    across = left + (right - left) * (np.arange(columns) + 0.5) / columns
+    return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def _weights(
+    cells: int, side: int, low: float, high: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return linear interpolation from cells between `low` and `high` to `side` points over [0, 1].
+
+    Returns
+    -------
+    weights : numpy.ndarray
+        (side, cells) float64; each row sums to 1; beyond the outermost centres the outermost cell counts.
+    inside : numpy.ndarray
+        (side,) bool: whether the point lies between `low` and `high`.
+    """
+    points = (np.arange(side) + 0.5) / side
+    at = np.clip((points - low) / (high - low) * cells - 0.5, 0.0, cells - 1.0)
+    weights = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None]))
+    return weights, (points >= low) & (points <= high)

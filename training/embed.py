@@ -156,7 +156,7 @@ def _embed_shard(
 def _recipe(reader: Reader, backbone: Backbone) -> dict[str, object]:
     return {
         "version": __version__,
-        "backbone": [backbone.name, backbone.weights_sha256],
+        "backbone": [backbone.name, backbone.weights_sha256, *filter(None, [backbone.adapted])],
         "preprocessing": reader.preprocessing.model_dump(mode="json"),
         "views": list(reader.views),
         "rules": reader.rules.model_dump(mode="json"),

@@ -26,6 +26,8 @@ from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.head import Head, load_head, save_head
 from dicom_node.score.knn import Index
 from dicom_node.score.manifest import BankKind, Manifest, parse_manifest
+from dicom_node.score.patch_bank import FILE as PATCHES
+from dicom_node.score.patch_bank import PatchBank, load_patches, save_patches
 
 MANIFEST = "manifest.json"
 INDEX = "index.faiss"
@@ -53,6 +55,8 @@ class Bank:
         Identifier of each normal image: the SHA-256 of its file, shortened; nothing of the patient.
     statistics
         The backbone's BatchNorm statistics where the bank has its own (see `batch_norm`), else empty.
+    patches
+        What heat maps are made with; a bank without them has none.
     """
 
     manifest: Manifest
@@ -62,6 +66,7 @@ class Bank:
     calibration: Calibration
     images: tuple[str, ...]
     statistics: bytes = b""
+    patches: PatchBank | None = None
 
 
 def write_bank(
@@ -73,6 +78,7 @@ def write_bank(
     images: Sequence[str],
     facts: dict[str, Any],
     statistics: bytes = b"",
+    patches: PatchBank | None = None,
 ) -> Manifest:
     """Write a bank beside its place, sync it, and rename it there: it exists whole or not at all.
 
@@ -86,6 +92,8 @@ def write_bank(
         The manifest's other fields; counts, hashes, dim and threshold are filled in here.
     statistics
         The backbone's own BatchNorm statistics, if it was not used as published.
+    patches
+        For heat maps, if there shall be any.
 
     Raises
     ------
@@ -98,6 +106,7 @@ def write_bank(
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     contents = {INDEX: faiss.serialize_index(index).tobytes(), HEAD: save_head(head)}
     contents |= {STATISTICS: statistics} if statistics else {}
+    contents |= {} if patches is None else {PATCHES: save_patches(patches)}
     values = {**facts, "head": head.description, "dim": vectors.shape[1], "vectors": vectors.shape[0]}
     return write_files(folder, contents, calibration=calibration, images=images, facts=values)
 
@@ -179,7 +188,7 @@ def load_bank(folder: Path) -> Bank:
     BankError
         If a file is missing or is not what its hash says; names the file, the hash seen and the one expected.
     """
-    manifest, contents = read_files(folder, "deep-knn", FILES, (STATISTICS,))
+    manifest, contents = read_files(folder, "deep-knn", FILES, (STATISTICS, PATCHES))
     calibration, images = read_calibration(manifest, contents)
     try:
         index = faiss.deserialize_index(np.frombuffer(contents[INDEX], dtype=np.uint8))
@@ -191,7 +200,8 @@ def load_bank(folder: Path) -> Bank:
             f"bank {folder.name}: the index is {shape}; the manifest says {manifest.vectors, manifest.dim}"
         )
     head, statistics = load_head(contents[HEAD]), contents.get(STATISTICS, b"")
-    return Bank(manifest, manifest.bank_hash, index, head, calibration, images, statistics)
+    patches = load_patches(contents[PATCHES]) if PATCHES in contents else None
+    return Bank(manifest, manifest.bank_hash, index, head, calibration, images, statistics, patches)
 
 
 def read_files(

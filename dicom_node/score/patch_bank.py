@@ -117,13 +117,13 @@ class PatchBank:
 
 
 def patches_of(maps: Floats) -> Floats:
-    """Return the places of maps (N, D, h, w) as (N * h * w, D) float32 of unit length, row by row."""
+    """Return the places of maps (N, D, h, w) as (N * h * w, D) float32, row by row, of unit length or zero."""
     depth = maps.shape[1]
     flat = np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).reshape(-1, depth)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0.0).any():
-        raise BankError("a patch's features are zero or not finite; the backbone is damaged")
-    return np.asarray(flat / norms, dtype=np.float32)
+    if not np.isfinite(norms).all():
+        raise BankError("a patch's features are not finite; the backbone is damaged")
+    return np.asarray(flat / np.where(norms == 0.0, 1.0, norms), dtype=np.float32)
 
 
 def nearest(queries: Places, bank: Places, weight: float) -> Floats:

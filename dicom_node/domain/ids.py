@@ -7,7 +7,8 @@ import re
 from dicom_node.domain.errors import InvalidIdentifierError
 
 _DIGITS = re.compile(r"[0-9. \0]*\Z")
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
+_STANDARD_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
 
 
 def quoted_uid(value: str) -> str:
@@ -15,8 +16,11 @@ def quoted_uid(value: str) -> str:
     return repr(value[:80]) if _DIGITS.match(value) else f"{len(value)} characters that are not digits and dots"
 
 
-def check_uid(value: str, name: str = "UID") -> str:
-    """Return `value` if it is a valid DICOM UID (PS3.5 section 9.1).
+def check_uid(value: str, name: str = "UID", *, strict: bool = False) -> str:
+    """Return `value` if it can be a DICOM UID (PS3.5 section 9.1).
+
+    Components with leading zeros, which the standard forbids, pass unless `strict`: old modalities send them,
+    and the study of such a modality shall come back too.
 
     Parameters
     ----------
@@ -24,16 +28,17 @@ def check_uid(value: str, name: str = "UID") -> str:
         The UID as received, without padding.
     name
         What the UID is of, for the message.
+    strict
+        Refuse leading zeros.
 
     Raises
     ------
     InvalidIdentifierError
-        If it is empty, longer than 64 characters, or not dotted decimals without leading zeros.
+        If it is empty, longer than 64 characters, or not dotted decimals.
     """
-    if len(value) > 64 or not _UID.match(value):
+    if len(value) > 64 or not (_STANDARD_UID if strict else _UID).match(value):
         raise InvalidIdentifierError(
-            f"{name} is {quoted_uid(value)}; a UID has at most 64 characters, digits and dots, "
-            "and no component with a leading zero"
+            f"{name} is {quoted_uid(value)}; a UID has at most 64 characters, digits with dots between them"
         )
     return value
 

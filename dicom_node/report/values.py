@@ -220,7 +220,7 @@ def _code_string(value: bytes) -> Judged:
 def _uid(value: bytes) -> Judged:
     text = value.decode("latin_1")
     try:
-        return (check_uid(text) if text else "").encode(), ""
+        return (check_uid(text, strict=True) if text else "").encode(), ""
     except InvalidIdentifierError:
         return None, "is no UID"
 

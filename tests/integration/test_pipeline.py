@@ -436,7 +436,7 @@ def test_an_object_that_this_node_made_is_taken_and_never_processed(site: Site) 
     [
         ({"StudyInstanceUID": None}, CannotUnderstandError),
         ({"SeriesInstanceUID": ""}, CannotUnderstandError),
-        ({"StudyInstanceUID": "1.2.03"}, InvalidIdentifierError),
+        ({"StudyInstanceUID": "1.2..3"}, InvalidIdentifierError),
         ({"StudyInstanceUID": "../../etc/passwd"}, InvalidIdentifierError),
     ],
 )

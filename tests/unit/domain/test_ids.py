@@ -8,17 +8,22 @@ from dicom_node.domain.errors import InvalidIdentifierError
 from dicom_node.domain.ids import check_ae_title, check_uid
 
 
-@pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.1", "2.25." + "9" * 39, "0.0", "1." + "1" * 62])
+@pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.1", "2.25." + "9" * 39, "0.0", "1.02", "1." + "1" * 62])
 def test_valid_uids_pass(uid: str) -> None:
     assert check_uid(uid) == uid
 
 
 @pytest.mark.parametrize(
-    "uid", ["", "1", "1.", ".1", "1..2", "1.02", "1.2a", "1.2\n", "1.2 ", "1." + "1" * 63, "../../etc", "१.२"]
+    "uid", ["", "1", "1.", ".1", "1..2", "1.2a", "1.2\n", "1.2 ", "1." + "1" * 63, "../../etc", "१.२"]
 )
 def test_invalid_uids_are_told_apart_with_what_was_seen(uid: str) -> None:
     with pytest.raises(InvalidIdentifierError, match="StudyInstanceUID is"):
         check_uid(uid, "StudyInstanceUID")
+
+
+def test_a_strict_check_refuses_leading_zeros() -> None:
+    with pytest.raises(InvalidIdentifierError):
+        check_uid("1.02", strict=True)
 
 
 @pytest.mark.parametrize("title", ["A", "CR ROOM 1", "X" * 16, "  PADDED  "])

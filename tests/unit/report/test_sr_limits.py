@@ -45,7 +45,7 @@ BAD = {
         result(Verdict.ABOVE, [image(score=HIGH), image(2, score=LOW)]),
         "1 headers for 2",
     ),
-    "an illegal study UID": (result(Verdict.ABOVE, study_instance_uid="1.02"), "Study Instance UID"),
+    "an illegal study UID": (result(Verdict.ABOVE, study_instance_uid="1..2"), "Study Instance UID"),
     "another study's header": (result(Verdict.ABOVE, study_instance_uid="1.2.3"), "StudyInstanceUID"),
     "another image's header": (result(Verdict.ABOVE, [image(9, score=HIGH)]), "SOPInstanceUID"),
 }

@@ -1,0 +1,231 @@
+"""Builds a bank by the recipe of the active one from other normals, and judges it against that one.
+
+Activates nothing. Killed at any point it goes on where it was when started again: shards and banks are written
+whole or not at all, and a bank that this very input made is not built twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from dicom_node.config import Eligibility
+from dicom_node.domain.errors import BankError
+from dicom_node.score.bank import MANIFEST, check_name, load_bank, read_manifest
+from dicom_node.score.durable import write_synced
+from dicom_node.score.manifest import Manifest
+from dicom_node.score.scoring import load_scorer
+from training.build import build
+from training.embed import finish, patient_key, work_folder
+from training.judge import MINIMUM_HELD_OUT, Judgement, Labelled, Normals, auroc, judge
+from training.recipe import REBUILD_INPUT, REBUILT_FROM, order_like
+from training.score_cases import score_cases
+from training.scored import Case, Row, read_cases
+from training.splits import Described, describe, write_manifest
+
+VERDICT = "rebuild.json"
+"""Beside the files of a rebuilt bank: what was measured and decided. No hash covers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What is asked.
+
+    Attributes
+    ----------
+    active
+        Folder of the bank whose recipe is repeated; the new one stands beside it.
+    images
+        Folder or CSV of normals. Files whose split is "test" are the held-out ones.
+    name
+        Of the new bank; "" takes the active one's name with the next number: NAME-r1, NAME-r2.
+    test
+        Share of the normals held out of the new bank unless the CSV says which: at least 20, half at most.
+    labelled
+        CSV of path and label, to compare AUROCs.
+    """
+
+    active: Path
+    images: Path
+    name: str = ""
+    calibration_images: Path | None = None
+    labelled: Path | None = None
+    test: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of it. `state` is "unchanged" where the active bank was built from these very files."""
+
+    state: Literal["not worse", "worse", "undecided", "unchanged"]
+    bank: str
+    bank_hash: str
+    active: str
+    active_hash: str
+    reasons: list[str] = field(default_factory=list)
+    new: Normals | None = None
+    old: Normals | None = None
+    labelled: Labelled | None = None
+
+
+def rebuild(
+    asked: Rebuild, *, created_at: datetime, started: Callable[[int], None], progress: Callable[[int], None]
+) -> Verdict:
+    """Build, judge, and say what came of it.
+
+    Raises
+    ------
+    BankError
+        If the recipe cannot be repeated or the normals do not suffice.
+    """
+    root, active = asked.active.parent, load_bank(asked.active)
+    manifest, old_hash = active.manifest, active.bank_hash
+    labelled = [] if asked.labelled is None else read_cases(asked.labelled)
+    stem = re.sub(r"-r\d+\Z", "", manifest.name)[:56]
+    with work_folder(root, f"{stem}.rebuild") as work:
+        described = describe(asked.images, int(manifest.recipe.get("seed", 0)))
+        digest = _digest(described, asked)
+        if manifest.recipe.get(REBUILD_INPUT) == digest:
+            finish(work)
+            return Verdict("unchanged", manifest.name, old_hash, manifest.name, old_hash)
+        name, done = _name(root, asked.name, stem, digest, old_hash)
+        held, rest = hold_out(described, set(active.images), asked.test)
+        source = work / "normals.csv"
+        write_manifest(source, [*rest, *held], patient_key(work))
+        order = order_like(
+            active, asked.active, images=source, name=name, calibration_images=asked.calibration_images
+        )
+        if done is None:
+            order = replace(order, origin={REBUILT_FROM: old_hash, REBUILD_INPUT: digest})
+            build(order, created_at=created_at, started=started, progress=progress)
+        used = {one.file_id for one in described} | set(active.images)
+        verdict = _compare(asked, root / name, held, labelled, used, order.rules, work)
+        _write(root / name / VERDICT, verdict)
+        finish(work)
+    return verdict
+
+
+def hold_out(
+    described: Sequence[Described], in_active: set[str], share: float
+) -> tuple[list[Described], list[Described]]:
+    """Divide the files into those held out of the new bank and the rest, by patient; none of the active bank.
+
+    Patients are taken by their place, so that those held out once are held out again while others come and go.
+
+    Returns
+    -------
+    held, rest
+        Each with its split set; `held` is "test".
+    """
+    stands = {one.entry.patient for one in described if one.file_id in in_active}
+    asked = [one for one in described if one.entry.split == "test"]
+    if asked:
+        chosen = {one.entry.patient for one in asked} - stands
+    else:
+        chosen = set()
+        wanted = min(max(MINIMUM_HELD_OUT, round(share * len(described))), len(described) // 2)
+        count = 0
+        for one in sorted(described, key=lambda one: one.place):
+            if count >= wanted and one.entry.patient not in chosen:
+                break
+            if one.entry.patient not in stands:
+                chosen.add(one.entry.patient)
+                count += 1
+    held = [_with(one, "test") for one in described if one.entry.patient in chosen]
+    rest = [one for one in described if one.entry.patient not in chosen and one.entry.split != "test"]
+    if any(one.entry.split == "calibration" for one in rest):
+        return held, [_with(one, one.entry.split or "bank") for one in rest]
+    return held, rest
+
+
+def _with(one: Described, split: str) -> Described:
+    return replace(one, entry=replace(one.entry, split=split))
+
+
+def _digest(described: Sequence[Described], asked: Rebuild) -> str:
+    facts = sorted((one.file_id, one.entry.patient, one.entry.split) for one in described)
+    return hashlib.sha256(json.dumps([asked.test, facts]).encode()).hexdigest()
+
+
+def _name(root: Path, wanted: str, stem: str, digest: str, old_hash: str) -> tuple[str, Manifest | None]:
+    """Return the name of the new bank, and its manifest where an earlier attempt has built it."""
+    number = 1
+    while True:
+        name = check_name(wanted or f"{stem}-r{number}")
+        if not (root / name / MANIFEST).exists():
+            return name, None
+        there = read_manifest(root / name)
+        if (there.recipe.get(REBUILD_INPUT), there.recipe.get(REBUILT_FROM)) == (digest, old_hash):
+            return name, there
+        if wanted:
+            raise BankError(f"bank {wanted} exists; a bank is never changed, choose another name")
+        number += 1
+
+
+def _scored(pair: tuple[Row, Row]) -> bool:
+    return pair[0].score is not None and pair[1].score is not None
+
+
+def _compare(
+    asked: Rebuild,
+    folder: Path,
+    held: Sequence[Described],
+    labelled: Sequence[Case],
+    used: set[str],
+    rules: Eligibility,
+    work: Path,
+) -> Verdict:
+    scorers = [load_scorer(folder), load_scorer(asked.active)]
+    cases = [*(Case(one.entry.path, 0, one.entry.patient) for one in held), *labelled]
+    new_rows, old_rows = (score_cases(cases, scorer, rules, work, lambda _: None) for scorer in scorers)
+    pairs = list(zip(new_rows, old_rows, strict=True))
+    normals = [pair for pair in pairs[: len(held)] if _scored(pair)]
+    new, old = (_normals(scorer.bank.manifest, [p[at] for p in normals]) for at, scorer in enumerate(scorers))
+    fresh = [pair for pair in pairs[len(held) :] if _scored(pair) and pair[0].image not in used]
+    measured = _labelled(fresh) if labelled else None
+    judged: Judgement = judge(new, old, measured)
+    facts = [scorer.bank.manifest for scorer in scorers]
+    return Verdict(
+        judged.state,
+        facts[0].name,
+        facts[0].bank_hash,
+        facts[1].name,
+        facts[1].bank_hash,
+        judged.reasons,
+        new,
+        old,
+        measured,
+    )
+
+
+def _normals(manifest: Manifest, rows: Sequence[Row]) -> Normals:
+    return Normals(
+        images=len(rows),
+        above=sum(row.score is not None and row.score > manifest.threshold for row in rows),
+        bank_images=manifest.normal_images,
+        calibration_images=manifest.calibration_images,
+        false_positive_rate=manifest.false_positive_rate,
+    )
+
+
+def _labelled(pairs: Sequence[tuple[Row, Row]]) -> Labelled:
+    sides = [[pair for pair in pairs if pair[0].label == label] for label in (0, 1)]
+    if not all(sides):
+        raise BankError(
+            f"{len(sides[0])} normal and {len(sides[1])} abnormal labelled images can be scored and are "
+            "neither in the active bank nor among the normals; some of each are needed"
+        )
+    new, old = (auroc(*([p[at].score or 0.0 for p in side] for side in sides)) for at in (0, 1))
+    return Labelled(len(sides[0]), len(sides[1]), new, old)
+
+
+def _write(path: Path, verdict: Verdict) -> None:
+    staging = path.with_suffix(".writing")
+    write_synced(staging, (json.dumps(asdict(verdict), indent=1) + "\n").encode())
+    staging.replace(path)

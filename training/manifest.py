@@ -99,6 +99,34 @@ def read_entries(source: Path, key: bytes) -> list[Entry]:
     return list(unique.values())
 
 
+def read_sources(
+    images: Path, calibration_images: Path | None, key: bytes
+) -> tuple[list[Entry], list[Entry], int]:
+    """Return the files for a bank, those that calibrate it, and the number of those kept for a test.
+
+    Parameters
+    ----------
+    images
+        Folder or CSV of normals; a CSV may say the split of each.
+    calibration_images
+        Folder or CSV of other normals that calibrate.
+    key
+        For `hash_patient`.
+
+    Raises
+    ------
+    BankError
+        As `read_entries`, and if both the CSV and `calibration_images` say what calibrates.
+    """
+    entries = read_entries(images, key)
+    split = [entry for entry in entries if entry.split == "calibration"]
+    if split and calibration_images is not None:
+        raise BankError(f"{images.name} has a split for calibration; leave --calibration-images out")
+    others = read_entries(calibration_images, key) if calibration_images else split
+    bank = [entry for entry in entries if entry.split in ("", "bank")]
+    return bank, others, sum(entry.split == "test" for entry in entries)
+
+
 def _read_csv(source: Path, key: bytes) -> list[Entry]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:

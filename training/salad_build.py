@@ -26,7 +26,7 @@ from training import calibrate
 from training.build import FEW_NORMALS, MINIMUM_NORMALS
 from training.dataset import Reader
 from training.embed import finish, patient_key, work_folder
-from training.manifest import read_entries
+from training.manifest import read_sources
 from training.model_card import write_card
 from training.salad_curves import write_curves
 from training.salad_images import Pictures, read_pictures
@@ -42,7 +42,7 @@ class SaladOrder:
     Attributes
     ----------
     images
-        Folder or CSV of normals.
+        Folder or CSV of normals; of a CSV with splits, "test" is neither trained on nor calibrates.
     out, name
         The bank becomes ``out/name``.
     preprocessing
@@ -99,6 +99,7 @@ class SaladSummary:
     calibration_std: float
     duplicates: int
     shared_with_bank: int
+    kept_for_test: int
     skipped: list[tuple[str, str]]
     reused: int
     seconds: float
@@ -147,8 +148,7 @@ def build_salad(
     with work_folder(order.out, order.name) as folder:
         key = patient_key(folder)
         reader = Reader(prep, ("squash",), order.rules, key, order.population)
-        entries = read_entries(order.images, key)
-        others = read_entries(order.calibration_images, key) if order.calibration_images else []
+        entries, others, kept_for_test = read_sources(order.images, order.calibration_images, key)
         started(len(entries) + len(others))
         read = read_pictures(entries, reader, folder, progress)
         separate = read_pictures(others, reader, folder, progress) if others else None
@@ -175,7 +175,9 @@ def build_salad(
             memory=result.memory,
             calibration=calibration,
             images=[item.file_id for item in bank.items],
-            facts=_facts(order, prep, bank, k, created_at, "separate" if separate else "held-out"),
+            facts=_facts(
+                order, prep, bank, k, created_at, "separate" if order.calibration_images else "held-out"
+            ),
         )
         write_card(order.out / order.name, manifest)
         curves = write_curves(order.out, order.name, order.recipe, result.curve)
@@ -199,6 +201,7 @@ def build_salad(
         calibration_std=calibration.std,
         duplicates=len(read) - len(usable),
         shared_with_bank=shared,
+        kept_for_test=kept_for_test,
         skipped=read.skipped + (separate.skipped if separate else []),
         reused=read.reused + (separate.reused if separate else 0),
         seconds=round(time.monotonic() - begun, 3),

@@ -145,6 +145,7 @@ def _text(summary: SaladSummary) -> str:
     spread = f"mean {summary.calibration_mean:.6g}, std {summary.calibration_std:.6g}"
     losses = f"loss {summary.first_loss:.4f} to {summary.last_loss:.4f}"
     shared = f", {summary.shared_with_bank} also in the bank" if summary.shared_with_bank else ""
+    test = f", {summary.kept_for_test} kept for a test" if summary.kept_for_test else ""
     lines = [
         f"bank {summary.bank} written to {summary.path}",
         f"  hash         {summary.bank_hash}",
@@ -153,7 +154,7 @@ def _text(summary: SaladSummary) -> str:
         f"  curves       {', '.join(summary.curves)}",
         f"  calibration  {summary.calibration_images} images ({summary.calibration}), {spread}",
         f"  threshold    {summary.threshold:.6g}",
-        f"  left out     {len(summary.skipped)} unusable, {summary.duplicates} duplicates{shared}",
+        f"  left out     {len(summary.skipped)} unusable, {summary.duplicates} duplicates{shared}{test}",
         f"  time         {summary.seconds:.1f} s",
     ]
     lines += [f"  skipped      {file}: {reason}" for file, reason in summary.skipped[:20]]

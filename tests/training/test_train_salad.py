@@ -146,6 +146,10 @@ def built(images: Path, out: Path, **changes: Any) -> SaladSummary:
     )
 
 
+def file_id(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
 def test_phantoms_become_a_bank_that_the_node_serves(tmp_path: Path) -> None:
     draw(tmp_path / "in", 30, form="png", shape=(96, 80))
     recipe = Recipe(size=64, channels=4, rounds=1, epochs=1)
@@ -171,7 +175,7 @@ def test_the_calibration_is_what_the_scorer_gives_to_images_that_were_held_out(t
     bank = load_salad_bank(tmp_path / "out" / "salad")
     scorer = SaladScorer(bank)
     scores = {path: scorer.score_images([read_image(path)[0]])[0] for path in sorted(images.iterdir())}
-    trained_on = {p for p in scores if hashlib.sha256(p.read_bytes()).hexdigest()[:32] in bank.images}
+    trained_on = {path for path in scores if file_id(path) in bank.images}
     assert (len(trained_on), len(bank.calibration.scores)) == (30, 10)
     held = sorted(score.value for path, score in scores.items() if path not in trained_on)
     assert np.allclose(held, bank.calibration.scores, rtol=1e-5)
@@ -203,6 +207,21 @@ def test_separate_calibration_images_leave_all_others_to_the_training(tmp_path: 
     summary = built(images, tmp_path / "out", calibration_images=others)
     assert (summary.normal_images, summary.calibration_images, summary.shared_with_bank) == (25, 10, 2)
     assert summary.calibration == "separate"
+
+
+def test_the_splits_of_a_csv_are_kept_to_and_nothing_is_trained_on_what_is_kept_for_a_test(
+    tmp_path: Path,
+) -> None:
+    images = pictures(tmp_path / "in", 40)
+    names = ["bank"] * 25 + ["calibration"] * 10 + ["test"] * 5
+    split = dict(zip(sorted(images.iterdir()), names, strict=True))
+    rows = "".join(f"in/{path.name},{name}\n" for path, name in split.items())
+    (tmp_path / "list.csv").write_text("path,split\n" + rows)
+    summary = built(tmp_path / "list.csv", tmp_path / "out")
+    assert (summary.normal_images, summary.calibration_images, summary.kept_for_test) == (25, 10, 5)
+    bank = load_salad_bank(tmp_path / "out" / "salad")
+    assert set(bank.images) == {file_id(path) for path, name in split.items() if name == "bank"}
+    assert bank.manifest.calibration == "held-out"
 
 
 def test_what_cannot_be_built_says_why(tmp_path: Path) -> None:

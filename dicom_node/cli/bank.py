@@ -6,26 +6,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
 
 app = typer.Typer(no_args_is_help=True, help="Build, list, show, verify and activate banks of normals.")
+_BUILDERS = {"deep-knn": "build", "salad": "train-salad"}
+Method = Annotated[Literal["deep-knn", "salad"], typer.Option(help="Kind of bank.")]
 Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def build(context: typer.Context, config: ConfigPath = None) -> None:
+def build(context: typer.Context, config: ConfigPath = None, method: Method = "deep-knn") -> None:
     """Build a bank in a process of its own, so that serving goes on: the options of `python -m training build`.
+
+    With --method salad a SALAD bank is trained: the options of `python -m training train-salad`.
 
     For example: dicom-node bank build --images NORMALS --name chest-2026
     """
     with exit_codes():
         settings = read_config(config)
         settings.score.banks.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "training", "build", *build_arguments(context.args, settings.score.banks)]
+    arguments = build_arguments(context.args, settings.score.banks)
+    command = [sys.executable, "-m", "training", _BUILDERS[method], *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
 
 

@@ -6,11 +6,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dicom_node.cli.options import FAILED, AsJson, ConfigPath, exit_codes, read_config
+from dicom_node.domain.types import Score
 
 
 def score(
@@ -22,7 +23,8 @@ def score(
     """Score image files against a bank; higher is always further from normal.
 
     JSON: one object a line, in the order given: {"file", "score", "percentile", "z_score", "threshold",
-    "above", "bank", "neighbours"} or {"file", "refused", "reason"}. Exit code 1 if a file was refused.
+    "above", "bank", "neighbours"} or {"file", "refused", "reason"}. A score measured beside it, which decides
+    nothing, is in the list "also". Exit code 1 if a file was refused.
     """
     from dicom_node import node
 
@@ -31,15 +33,17 @@ def score(
         settings = read_config(config)
         for path, image in zip(files, node.score_files(settings, files, bank), strict=True):
             refused |= image.refusal is not None
-            line: dict[str, object] = {"file": str(path)}
+            line: dict[str, Any] = {"file": str(path)}
             if image.score is not None and image.provenance is not None:
                 values = asdict(image.score)
                 line["score"] = values.pop("value")
                 line.update(values, bank=image.provenance.bank_hash)
-                text = (
-                    f"{image.score.value:.6g}  percentile {image.score.percentile:.1f}  "
-                    f"{'ABOVE' if image.score.above else 'below'} threshold {image.score.threshold:.6g}"
-                )
+                text = _text(image.score)
+                for beside in image.also:
+                    values = asdict(beside.score)
+                    listed = {"score": values.pop("value"), **values, "bank": beside.provenance.bank_hash}
+                    line.setdefault("also", []).append(listed)
+                    text += f"; beside it {beside.provenance.bank_name}: {_text(beside.score)}"
             else:
                 assert image.refusal is not None  # noqa: S101 - ImageResult: exactly one of the two is set
                 line.update(refused=image.refusal.code, reason=image.refusal.reason)
@@ -47,3 +51,8 @@ def score(
             typer.echo(json.dumps(line) if as_json else f"{path}  {text}")
     if refused:
         sys.exit(FAILED)
+
+
+def _text(score: Score) -> str:
+    place = "ABOVE" if score.above else "below"
+    return f"{score.value:.6g}  percentile {score.percentile:.1f}  {place} threshold {score.threshold:.6g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from dicom_node.config import Eligibility
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import Population, Preprocessing
 from dicom_node.score.views import DEFAULT_VIEWS
+
+DEFAULT_PATCHES = 4000
+"""Enough for a heat map of a chest; see tests/bench/bench_saliency.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,12 @@ class Order:
     drop_outliers
         Share of the bank's images to leave out, the farthest from the others first; see `contamination`.
         Calibration images are never left out: the threshold must hold for normals as they come.
+    patches
+        How many patches of normals the bank carries for heat maps (see `training.patches`); 0 for none.
+    weights, weights_licence, weights_training_data
+        The backbone's weights file, and what is known of its origin.
+    head, statistics
+        As from `head_recipe.read_head`; by default the identity, and the backbone as published.
     origin
         More to record in the manifest's recipe.
     """
@@ -39,6 +49,8 @@ class Order:
     name: str = "normals"
     backbone: str = "lite0"
     weights: Path | None = None
+    weights_licence: str = ""
+    weights_training_data: str = ""
     views: tuple[str, ...] = DEFAULT_VIEWS
     k: int = 1
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -48,10 +60,12 @@ class Order:
     seed: int = 0
     keep_duplicates: bool = False
     drop_outliers: float = 0.0
-    origin: dict[str, str | int | float] = field(default_factory=dict)
+    patches: int = DEFAULT_PATCHES
+    origin: Mapping[str, str | int | float] = field(default_factory=dict)
     population: Population = field(default_factory=Population)
     rules: Eligibility = field(default_factory=Eligibility)
     head: Head = field(default_factory=Head)
+    statistics: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from dicom_node.score.saliency import distance_field, see
 from training.calibrate import split_patients
 from training.coreset import Sample, greedy
 from training.dataset import Item
-
-PATCHES = 4000
-"""Patches of a bank unless it was ordered otherwise."""
+from training.embed import Embedded
+from training.order import DEFAULT_PATCHES, Order
 
 POSITION_WEIGHT = 2.0
 """Measured on phantoms with planted lesions; see tests/bench/bench_saliency.py."""
@@ -33,6 +32,9 @@ VIEWS = ("squash",)
 
 MOST_REFERENCES, MOST_CALIBRATION = 400, 200
 """Images that are read for patches and for their calibration; of more, a seeded choice is taken."""
+
+LEFT_OUT = 0.2
+"""Share of a bank that calibrates its patches where nothing else does."""
 
 CANDIDATES = 10
 """The coreset is chosen out of this many candidates for each patch."""
@@ -44,7 +46,7 @@ def learn_patches(
     backbone: Backbone,
     preprocessing: Preprocessing,
     *,
-    count: int = PATCHES,
+    count: int = DEFAULT_PATCHES,
     seed: int = 0,
     position_weight: float = POSITION_WEIGHT,
     coreset: str = "greedy",
@@ -110,34 +112,56 @@ def _calibrated(
     )
 
 
-def choose(
-    items: Sequence[Item], bank: Sequence[Item], calibration: Sequence[Item], seed: int
-) -> tuple[list[int], list[int]]:
-    """Choose the images that give patches, and those of other patients that calibrate them.
+def patches_for(
+    order: Order, usable: Embedded, separate: Embedded | None, bank: Sequence[Item], backbone: Backbone
+) -> PatchBank | None:
+    """Return the patches that an order wants, learnt from the files of the bank that it makes.
+
+    The images that calibrate the bank calibrate its patches too; with leave-one-out, a fifth of the bank's
+    patients do, and give no patches. At most `MOST_REFERENCES` and `MOST_CALIBRATION` files are read.
 
     Parameters
     ----------
-    items
-        Those to choose from.
+    usable, separate
+        As for `training.divide.divide`.
     bank
-        What stands in the bank.
-    calibration
-        What calibrates its scores; where it is empty (leave-one-out), a fifth of the bank calibrates the
-        patches and gives none.
+        The images that stand in the bank.
+    backbone
+        As it embedded them.
 
     Returns
     -------
-    references, calibration : list of int
-        Rows of `items`, ascending; at most `MOST_REFERENCES` and `MOST_CALIBRATION`.
+    PatchBank or None
+        None if the order wants none, or the backbone gives no map.
     """
-    in_bank, held = {item.file_id for item in bank}, {item.file_id for item in calibration}
+    if not order.patches or not backbone.map_stage:
+        return None
+    items, paths = list(usable.items), list(usable.paths)
+    in_bank = {item.file_id for item in bank}
     rows = [row for row, item in enumerate(items) if item.file_id in in_bank]
-    others = [row for row, item in enumerate(items) if item.file_id in held]
-    if not others:
-        stay, leave = split_patients([items[row] for row in rows], 0.2, seed)
+    if separate is not None:
+        known = {item.pixel_id for item in items} | {item.patient for item in items}
+        others = [
+            len(items) + row
+            for row, item in enumerate(separate.items)
+            if not {item.pixel_id, item.patient} & known
+        ]
+        items, paths = items + separate.items, paths + separate.paths
+    elif isinstance(order.calibration, str):
+        stay, leave = split_patients([items[row] for row in rows], LEFT_OUT, order.seed)
         rows, others = [rows[at] for at in stay], [rows[at] for at in leave]
-    random = np.random.default_rng(seed)
-    return _some(rows, MOST_REFERENCES, random), _some(others, MOST_CALIBRATION, random)
+    else:
+        _, others = split_patients(items, order.calibration, order.seed)
+    random = np.random.default_rng(order.seed)
+    chosen, held = _some(rows, MOST_REFERENCES, random), _some(others, MOST_CALIBRATION, random)
+    return learn_patches(
+        reading([paths[row] for row in chosen], order.preprocessing),
+        reading([paths[row] for row in held], order.preprocessing),
+        backbone,
+        order.preprocessing,
+        count=order.patches,
+        seed=order.seed,
+    )
 
 
 def reading(paths: Sequence[Path], preprocessing: Preprocessing) -> Callable[[], Iterator[Grey]]:

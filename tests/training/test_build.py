@@ -95,7 +95,7 @@ def test_a_patient_stands_on_one_side_only(tmp_path: Path) -> None:
     manifest = load_bank(tmp_path / "out" / "normals").manifest
     assert manifest.seen == {"modality": {"CR": summary.normal_images}, "view": {"PA": summary.normal_images}}
     for file in (tmp_path / "out" / "normals").iterdir():
-        assert b"P1" not in file.read_bytes() or file.suffix in (".faiss",)
+        assert b"P1" not in file.read_bytes() or file.suffix in (".faiss", ".safetensors")
 
 
 def test_images_without_use_are_listed_with_their_reasons_and_duplicates_counted(tmp_path: Path) -> None:

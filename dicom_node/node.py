@@ -233,7 +233,7 @@ def check(config: Config) -> list[Finding]:
         raise
     except NodeError as error:
         findings.append(Finding("database and store", False, str(error)))
-    findings += readiness.banks(config.score.banks)
+    findings += readiness.banks(config.score.banks, config.score.kinds)
     echo = partial(scu.echo, calling_ae_title=calling_ae_title(config), timeout=config.deliver.timeout)
     return findings + readiness.destinations(destinations_of(config).values(), echo)
 

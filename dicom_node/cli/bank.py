@@ -15,6 +15,7 @@ from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
 app = typer.Typer(no_args_is_help=True, help="Build, list, show, verify and activate banks of normals.")
 _BUILDERS = {"deep-knn": "build", "salad": "train-salad"}
 Method = Annotated[Literal["deep-knn", "salad"], typer.Option(help="Kind of bank.")]
+Names = Annotated[list[str], typer.Argument(help="Names of banks in [score] banks.")]
 Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
 
 
@@ -83,11 +84,15 @@ def verify(name: Name, config: ConfigPath = None) -> None:
 
 
 @app.command()
-def activate(name: Name, config: ConfigPath = None) -> None:
-    """Use this bank from the next study on; a running node needs no restart."""
+def activate(names: Names, config: ConfigPath = None) -> None:
+    """Use these banks from the next study on; a running node needs no restart.
+
+    An image is scored by the first of them, of each kind, whose population admits it.
+    """
     from dicom_node import node
     from dicom_node.pipeline import admin
 
     with exit_codes(), node.open_node(settings := read_config(config)) as opened:
-        bank_hash = admin.activate_bank(settings.score.banks, name, opened.engine, node.now)
-        typer.echo(f"{name} is active; bank hash {bank_hash}")
+        hashes = admin.activate_banks(settings.score.banks, names, opened.engine, node.now)
+        for name, bank_hash in hashes.items():
+            typer.echo(f"{name} is active; bank hash {bank_hash}")

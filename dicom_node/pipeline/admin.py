@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -90,18 +90,21 @@ def list_banks(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def activate_bank(root: Path, name: str, engine: Engine, clock: Callable[[], datetime]) -> str:
-    """Verify a bank, make it the active one, record the event; return the bank's hash.
+def activate_banks(
+    root: Path, names: Sequence[str], engine: Engine, clock: Callable[[], datetime]
+) -> dict[str, str]:
+    """Verify banks, make them the active ones in this order, record the event; return their hashes by name.
 
     Raises
     ------
     BankError
-        If there is no such bank or a file is not what its hash says; the active bank stays.
+        If one is missing or a file is not what its hash says; the active banks stay.
     """
     store = BankStore(root)
-    bank_hash = store.verify(name)
     before = store.active()
-    store.activate(name, at=clock())
+    store.activate(*names, at=clock())
+    hashes = store.active_hashes()
     with writing(engine) as conn:
-        events.record(conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before))
-    return bank_hash
+        for name, bank_hash in hashes.items():
+            events.record(conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before))
+    return hashes

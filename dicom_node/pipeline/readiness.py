@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,14 @@ class Finding:
     detail: str
 
 
-def banks(root: Path) -> list[Finding]:
-    """Verify the active banks' hashes; no active bank is a fault, since every study would go unanalysed."""
+def banks(root: Path, kinds: Sequence[str] = ("deep-knn",)) -> list[Finding]:
+    """Verify the active banks' hashes; a kind without an active bank is a fault.
+
+    Parameters
+    ----------
+    kinds
+        That score an image; without a bank of the first every study would go unanalysed.
+    """
     store = BankStore(root)
     try:
         active = store.active()
@@ -34,11 +40,18 @@ def banks(root: Path) -> list[Finding]:
             Finding("bank", False, f"none is active in {root}; every study would be answered 'not analysed'")
         ]
     findings = []
+    missing = list(kinds)
     for name in active:
         try:
             findings.append(Finding(f"bank {name}", True, f"every hash matches; {store.verify(name)}"))
+            missing = [kind for kind in missing if kind != store.manifest(name).kind]
         except BankError as error:
             findings.append(Finding(f"bank {name}", False, str(error)))
+    if all(finding.ok for finding in findings):
+        told = "[score] method asks for one; build one with `dicom-node bank build --method"
+        findings += [
+            Finding(f"bank of kind {kind}", False, f"none is active; {told} {kind}`") for kind in missing
+        ]
     return findings
 
 

@@ -5,8 +5,12 @@ Owns ``active.json``. Knows nothing of what is in a bank beyond its name and has
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -90,14 +94,33 @@ class BankStore:
         if not names or len(set(names)) != len(names):
             raise BankError(f"banks to activate are {list(names)}; name at least one, each once")
         entries = [{"name": name, "bank_hash": self.verify(name)} for name in names]
-        try:
+        with self._locked():
+            try:
+                state = self._state()
+            except BankError:
+                state = {"active": [], "history": []}
+            self._enter(state, entries, at)
+
+    def replace(self, old: str, old_hash: str, new: str, at: datetime | None = None) -> None:
+        """Put a bank into the place of an active one; the others stay, in their order.
+
+        Raises
+        ------
+        BankError
+            If the old one is not active any more with that hash, or the new one is active already, missing or
+            damaged; nothing changes then.
+        """
+        entry = {"name": new, "bank_hash": self.verify(new)}
+        with self._locked():
             state = self._state()
-        except BankError:
-            state = {"active": [], "history": []}
-        if entries == state["active"]:
-            return
-        past = [*state["history"], {"active": state["active"], "until": None if at is None else at.isoformat()}]
-        self._write({"active": entries, "history": past if state["active"] else state["history"]})
+            if {"name": old, "bank_hash": old_hash} not in state["active"]:
+                raise BankError(
+                    f"bank {old} of hash {old_hash} is not active any more; {new} was not activated"
+                )
+            entries = [entry if one["name"] == old else one for one in state["active"]]
+            if len({one["name"] for one in entries}) != len(entries):
+                raise BankError(f"bank {new} is active already beside {old}")
+            self._enter(state, entries, at)
 
     def rollback(self) -> tuple[str, ...]:
         """Make active again what was active before the last activation, and return its names.
@@ -107,15 +130,50 @@ class BankStore:
         BankError
             If nothing was active before, or one of those banks is missing or damaged.
         """
-        state = self._state()
-        if not state["history"]:
-            raise BankError("no bank was active before; there is nothing to go back to")
-        entries = state["history"][-1]["active"]
-        for entry in entries:
-            if self.verify(entry["name"]) != entry["bank_hash"]:
-                raise BankError(f"bank {entry['name']} is not the one that was active before")
-        self._write({"active": entries, "history": state["history"][:-1]})
+        with self._locked():
+            state = self._state()
+            if not state["history"]:
+                raise BankError("no bank was active before; there is nothing to go back to")
+            entries = state["history"][-1]["active"]
+            for entry in entries:
+                if self.verify(entry["name"]) != entry["bank_hash"]:
+                    raise BankError(f"bank {entry['name']} is not the one that was active before")
+            self._write({"active": entries, "history": state["history"][:-1]})
         return tuple(entry["name"] for entry in entries)
+
+    def remove(self, name: str) -> None:
+        """Delete a bank that is not active: it is gone from the list at once, and from the disk soon after.
+
+        Raises
+        ------
+        BankError
+            If it is active or cannot be removed.
+        """
+        folder = self.path(name)
+        gone = self.root / f".{name}.removed-{os.getpid()}"
+        with self._locked():
+            if name in self.active():
+                raise BankError(f"bank {name} is active; activate another one first")
+            try:
+                folder.rename(gone)
+            except OSError as error:
+                raise BankError(f"bank {name} cannot be removed: {error.strerror}") from error
+            sync_folder(self.root)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _enter(self, state: dict[str, Any], entries: list[dict[str, str]], at: datetime | None) -> None:
+        if entries == state["active"]:
+            return
+        past = [*state["history"], {"active": state["active"], "until": None if at is None else at.isoformat()}]
+        self._write({"active": entries, "history": past if state["active"] else state["history"]})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one process at a time read and write ``active.json``; those who only read need no lock."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / f".{ACTIVE}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _state(self) -> dict[str, Any]:
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -187,3 +188,45 @@ def test_a_population_admits_whom_it_was_built_from(
 ) -> None:
     assert all(population.admits(*who) for who in admitted)
     assert not any(population.admits(*who) for who in refused)
+
+
+def test_a_bank_takes_the_place_of_one_of_several_active_ones(make_bank: MakeBank, tmp_path: Path) -> None:
+    hashes = {name: make_bank(name, seed=seed).bank_hash for seed, name in enumerate(("a", "b", "c", "d"))}
+    store = BankStore(tmp_path / "banks")
+    store.activate("a", "b", "c")
+    store.replace("b", hashes["b"], "d")
+    assert store.active() == ("a", "d", "c")
+    for old, old_hash, new, told in (
+        ("b", hashes["b"], "d", "not active any more"),
+        ("a", hashes["b"], "b", "not active any more"),
+        ("a", hashes["a"], "c", "active already"),
+        ("a", hashes["a"], "away", "cannot be read"),
+    ):
+        with pytest.raises(BankError, match=told):
+            store.replace(old, old_hash, new)
+    assert store.active() == ("a", "d", "c")
+    assert store.rollback() == ("a", "b", "c")
+
+
+def test_an_active_bank_is_not_removed_and_another_is_gone_at_once(make_bank: MakeBank, tmp_path: Path) -> None:
+    for seed, name in enumerate(("one", "two")):
+        make_bank(name, seed=seed)
+    store = BankStore(tmp_path / "banks")
+    store.activate("one")
+    with pytest.raises(BankError, match="one is active"):
+        store.remove("one")
+    store.remove("two")
+    assert store.names() == ("one",)
+    assert not [path for path in store.root.iterdir() if "removed" in path.name]
+    with pytest.raises(BankError, match="two cannot be removed"):
+        store.remove("two")
+
+
+def test_activations_of_several_processes_wait_for_each_other(make_bank: MakeBank, tmp_path: Path) -> None:
+    names = [f"b{number}" for number in range(6)]
+    for seed, name in enumerate(names):
+        make_bank(name, seed=seed)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: BankStore(tmp_path / "banks").activate(name), names))
+    store = BankStore(tmp_path / "banks")
+    assert sorted([*store.active(), *(past[0] for past in store.history())]) == names

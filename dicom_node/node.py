@@ -221,7 +221,7 @@ def _join(threads: Sequence[threading.Thread]) -> None:
 def check(config: Config) -> list[Finding]:
     """Look at everything a start depends on; see `readiness`."""
     from dicom_node.deliver import scu
-    from dicom_node.pipeline import readiness
+    from dicom_node.pipeline import health, readiness
     from dicom_node.pipeline.readiness import Finding
 
     findings = [Finding("configuration", True, "valid")]
@@ -229,6 +229,7 @@ def check(config: Config) -> list[Finding]:
         with open_node(config) as node:
             findings.append(Finding("database", True, f"answers, schema {migrate.current(node.engine)}"))
             findings.append(readiness.store(node.files.root, node.files.require_space))
+            findings.append(readiness.queue(health.snapshot(node.engine, node.files.root, now())))
     except ConfigError:
         raise
     except NodeError as error:

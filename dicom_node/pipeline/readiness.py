@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dicom_node.domain.errors import BankError, NodeError
 from dicom_node.domain.types import Destination
+from dicom_node.pipeline.health import Health
 from dicom_node.score.bank_store import BankStore
 
 
@@ -71,6 +72,16 @@ def store(root: Path, require_space: Callable[[], None]) -> Finding:
         with contextlib.suppress(OSError):  # told above where it matters
             probe.unlink()
     return Finding("store", True, f"{root} can be written and synced")
+
+
+def queue(health: Health) -> Finding:
+    """Tell what waits and what has failed; neither keeps the node from starting."""
+    waiting = sum(n for (_, state), n in health.counts.items() if state in {"SCHEDULED", "IN_PROGRESS"})
+    failed = sum(n for (_, state), n in health.counts.items() if state == "FAILED")
+    seconds = health.oldest_due_seconds
+    since = "" if seconds is None else f", the oldest for {seconds:.0f} s"
+    told = f"{waiting} items wait{since}; {failed} failed and wait for a person"
+    return Finding("queue", True, f"{told}; {health.free_bytes / 1e9:.1f} GB are free in the store")
 
 
 def destinations(configured: Iterable[Destination], echo: Callable[[Destination], None]) -> list[Finding]:

@@ -102,8 +102,8 @@ class Scorer:
         Returns
         -------
         list of Score
-            One for each image, in order, the value with 6 significant digits: another batch or another number of
-            threads moves the last digits of float32, and a report made again must be the same report.
+            One for each image, in order, with 6 significant digits: another batch or number of threads moves the
+            last digits of float32, and a report made again must be the same report.
         """
         manifest = self.bank.manifest
         prep = manifest.preprocessing

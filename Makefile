@@ -8,7 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-.PHONY: setup demo test check bench fix clean
+# The benchmark of the methods: the data set, a folder for features and scores, and which rows (a regular expression).
+DATA ?= ../shared/data/zhanglab224
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dicom-node-bench
+ONLY ?=
+
+.PHONY: setup demo test check bench bench-science fix clean
 setup: $(READY)
 
 # torch first, alone: the CPU build that --find-links or an index offers is then not replaced by torchvision's.
@@ -34,6 +39,9 @@ check: setup
 
 bench: setup
 	$(BIN)/pytest tests/bench --override-ini "python_files=bench_*.py" --capture=no
+
+bench-science: setup
+	$(BIN)/python -m training.bench_science --data "$(DATA)" --cache "$(CACHE)" --out deploy/BENCHMARKS.md --only "$(ONLY)"
 
 fix: setup
 	$(BIN)/ruff check --fix .

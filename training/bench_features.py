@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from training.manifest import PICTURES
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Made = TypeVar("Made")
 
 HELD_OUT = 0.2
 """Share of the training patients that calibrate; whose turn it is follows from the patient's name alone."""
@@ -119,13 +121,23 @@ class Features:
     cache: Path
     told: Callable[[str], None]
     _backbones: dict[str, Backbone] = field(default_factory=dict)
+    _done: dict[str, Any] = field(default_factory=dict)
 
     def of(self, part: Part, views: Sequence[str], backbone: str = "lite0", normalise: str = "127") -> Vectors:
         """Return features (N, A, D) float32, before any head, in the order of files and of `views`."""
-        network = self._backbones.get(backbone) or self._backbones.setdefault(backbone, load_backbone(backbone))
+        if backbone not in self._backbones:
+            self._backbones[backbone] = load_backbone(backbone)
+        network = self._backbones[backbone]
         mean, std = NORMALISATIONS[normalise]
         recipe = Preprocessing(mean=mean, std=std)
         return np.concatenate([self._one_view(part, view, network, recipe) for view in views], axis=1)
+
+    def once(self, key: str, make: Callable[[], Made]) -> Made:
+        """Return what `make` gives, made once for a key: rows that differ in k share their distances."""
+        if key not in self._done:
+            self._done[key] = make()
+        made: Made = self._done[key]
+        return made
 
     def greys(self, part: Part) -> list[Grey]:
         """Return every image of a part as the node reads it."""

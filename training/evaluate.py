@@ -106,14 +106,16 @@ def evaluate(
     result = judge_rows(rows, others, facts, question)
     result["evaluated_at"] = at.isoformat(timespec="seconds")
     result["plots"] = plots.draw_all(result, rows, others, question.out)
+    data = json.dumps(result, indent=1, allow_nan=False) + "\n"
     for name, content in (
-        (RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n"),
+        (RESULT, data),
         (TABLE, to_markdown(result)),
         (PAGE, to_html(result)),
     ):
         write_synced(question.out / name, content.encode())
     shutil.rmtree(question.out / ".work", ignore_errors=True)
-    return result
+    written: dict[str, Any] = json.loads(data)
+    return written
 
 
 def judge_rows(
@@ -179,9 +181,7 @@ def _score(
     manifest = scorer.bank.manifest
     started(len(question.cases))
     rows = score_cases(question.cases, scorer, question.rules, question.out / ".work", progress)
-    provenance = asdict(scorer.provenance())
-    facts = {**provenance, "views": list(provenance["views"]), "threshold": manifest.threshold}
-    # Leave-one-out percentiles are not of a sample beside the bank, but they are as many.
+    facts = {**manifest.model_dump(mode="json"), "bank_hash": scorer.bank.bank_hash}
     return rows, Facts(facts, manifest.calibration_images, frozenset(scorer.bank.images))
 
 

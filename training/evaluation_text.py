@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 _NOTE = (
-    "Not a medical device. These figures hold for these images and say nothing of others; sensitivity and "
-    "specificity at a stated sensitivity are chosen on the evaluated images themselves."
+    "Not a medical device. These figures hold for these images and say nothing of others; "
+    "specificity at a stated sensitivity is chosen on the evaluated images themselves."
 )
 _LOCAL = "The pictures show patients' images. Keep them where the images may be kept."
 
@@ -136,9 +136,9 @@ def _intervals(found: dict[str, Any]) -> str:
 
 
 def _bank(bank: dict[str, Any]) -> str:
+    how = f"backbone {bank['backbone']['name']}, head {bank['head']}, k {bank['k']}, {len(bank['views'])} views"
     return (
-        f"Bank {bank['bank_name']}, hash {bank['bank_hash']}: {bank['normal_images']} normals, backbone "
-        f"{bank['backbone']}, head {bank['head']}, k = {bank['k']}, {len(bank['views'])} views; threshold from "
+        f"Bank {bank['name']}, hash {bank['bank_hash']}: {bank['normal_images']} normals, {how}; threshold from "
         f"{bank['calibration_images']} scores ({bank['calibration']}) at a false-positive rate of "
         f"{bank['false_positive_rate']:g}."
     )

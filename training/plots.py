@@ -100,7 +100,8 @@ def draw_all(
     if worst:
         save(
             "errors.png",
-            "The worst errors: the highest-scoring normal and the lowest-scoring abnormal images.",
+            "The worst errors: the highest-scoring normal and the lowest-scoring abnormal images; "
+            "in red those on the wrong side of the threshold.",
             (2.1 * WORST, 5.4),
             lambda figure: _thumbnails(figure, worst),
         )
@@ -271,7 +272,8 @@ def _thumbnails(figure: Figure, kinds: list[tuple[str, list[tuple[Row, npt.NDArr
         for axes, (row, picture) in zip(line, pictures, strict=False):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
             where = "" if row.percentile is None else f", percentile {row.percentile:.1f}"
-            axes.set_title(f"{row.score:.4g}{where}", fontsize=8)
+            wrong = row.threshold is not None and ((row.score or 0.0) > row.threshold) != bool(row.label)
+            axes.set_title(f"{row.score:.4g}{where}", fontsize=8, color=ABNORMAL if wrong else "black")
         line[0].annotate(
             title,
             (0, 1),

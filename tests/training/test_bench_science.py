@@ -1,0 +1,181 @@
+"""The benchmark's harness on a miniature of the data set: small phantoms in its folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from dicom_node.domain.errors import BankError
+from training import bench_rows, bench_science, bench_text, metrics, phantoms_cli
+from training.bench_features import Features, read_data
+from training.bench_judge import judge, paired
+from training.bench_rows import CONTROL, Outcome, Row
+
+SIDE = (80, 66)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mini")
+    for at, (part, kind, count) in enumerate(
+        (("train", "NORMAL", 30), ("train", "PNEUMONIA", 4), ("test", "NORMAL", 8), ("test", "PNEUMONIA", 6))
+    ):
+        lesion = "opacity" if kind == "PNEUMONIA" else None
+        drawn = phantoms_cli.run(root / "drawn", count, at * 100, lesion, "png", SIDE, strength=2.0)
+        (root / part / kind).mkdir(parents=True)
+        for number, path in enumerate(drawn):
+            name = f"person{number // 2}_virus_{number}" if lesion else f"IM-{number // 2:04d}-{number:04d}"
+            path.rename(root / part / kind / f"{name}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    return Features(read_data(folder), tmp_path_factory.mktemp("cache"), lambda _: None)
+
+
+def test_the_split_is_the_folders_and_patients_are_read_from_names(features: Features) -> None:
+    data = features.data
+    assert [len(part.files) for part in (data.train, data.contaminants, data.test)] == [30, 4, 14]
+    assert data.labels.tolist() == [0] * 8 + [1] * 6
+    assert data.train.patients[:3] == ("IM-0000", "IM-0000", "IM-0001")
+    assert data.test.patients[-1] == "person2"
+    held = data.held_out
+    assert 0 < held.sum() <= 10
+    assert {p for p, h in zip(data.train.patients, held, strict=True) if h}.isdisjoint(
+        p for p, h in zip(data.train.patients, held, strict=True) if not h
+    )
+
+
+def test_a_folder_without_the_four_parts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train" / "NORMAL").mkdir(parents=True)
+    with pytest.raises(BankError, match="holds no PNG or JPEG"):
+        read_data(tmp_path)
+
+
+def test_features_are_computed_once_and_read_again(features: Features) -> None:
+    part = features.data.contaminants
+    first = features.of(part, ("squash",), "lite0-random")
+    (kept,) = (features.cache / "features").glob("contaminants-*squash-*.npy")
+    np.save(kept, np.ones_like(first))
+    assert (Features(features.data, features.cache, print).of(part, ("squash",), "lite0-random") == 1).all()
+    kept.unlink()
+    assert np.array_equal(features.of(part, ("squash",), "lite0-random"), first)
+
+
+def test_scores_are_deep_knns_by_plain_numpy(features: Features) -> None:
+    rng = np.random.default_rng(0)
+    bank, queries = (rng.normal(size=(n, 3, 7)).astype(np.float32) for n in (9, 4))
+    unit = [v / np.linalg.norm(v, axis=2, keepdims=True) for v in (bank.astype(float), queries.astype(float))]
+    flat = unit[0].reshape(-1, 7)
+    distances = np.sort(2 - 2 * unit[1] @ flat.T, axis=2)
+    found = bench_rows.neighbours(bank, queries, (1, 5))
+    for k in (1, 5):
+        assert found[k] == pytest.approx(np.prod(distances[:, :, k - 1], axis=1) ** (1 / 3), rel=1e-5)
+
+
+def test_held_out_normals_are_in_the_bank_of_the_ranking_and_not_in_that_of_the_threshold(
+    features: Features,
+) -> None:
+    rng = np.random.default_rng(1)
+    train, test = (rng.normal(size=(n, 1, 5)).astype(np.float32) for n in (30, 14))
+    test[0] = train[features.data.held_out][0]
+    found = bench_rows.outcomes(features, train, test, (1,))[1]
+    assert found.test[0] == pytest.approx(1e-6)
+    assert found.operating[0] > 1e-3
+    assert found.held.shape == (features.data.held_out.sum(),)
+    assert (found.held > 1e-3).all()
+
+
+def test_contaminants_are_the_stated_share_of_the_bank_and_change_with_the_seed(features: Features) -> None:
+    clean = bench_rows.zero_shot(1, 1, "127", features, 0)
+    dirty = [bench_rows.contaminated(0.05, 1, features, seed) for seed in range(4)]
+    assert (dirty[0].test <= clean.test + 1e-9).all()
+    assert (dirty[0].test < clean.test).any(), "some of the pool stand in the bank"
+    assert len({tuple(one.test.tolist()) for one in dirty}) > 1
+    with pytest.raises(BankError, match="contaminants are needed, there are 4"):
+        bench_rows.contaminated(0.5, 1, features, 0)
+
+
+def scores(labels: np.ndarray, seed: int, gain: float) -> np.ndarray:
+    return np.random.default_rng(seed).normal(labels * gain, 1.0)
+
+
+def test_a_row_is_judged_by_means_over_its_seeds(features: Features) -> None:
+    data = features.data
+    labels = data.labels
+    found = [Outcome(scores(labels, s, 1.0), np.arange(10.0), scores(labels, s, 1.0) * 10) for s in (0, 1, 2)]
+    one = judge(Row("x", "y", lambda *_: found[0], (0, 1, 2)), found, 1.5, data, 200)
+    values = [roc_auc_score(labels, outcome.test) for outcome in found]
+    assert one.auroc.value == pytest.approx(np.mean(values))
+    assert (one.lowest, one.highest) == (min(values), max(values))
+    assert one.auroc.low < one.auroc.value < one.auroc.high
+    called = [outcome.operating > 9.0 for outcome in found]  # 5 % of ten scores is none: the highest one
+    assert one.sensitivity == pytest.approx(np.mean([c[labels == 1].mean() for c in called]))
+    assert one.specificity == pytest.approx(1 - np.mean([c[labels == 0].mean() for c in called]))
+    better = judge(
+        Row("x", "z", lambda *_: found[0]),
+        [Outcome(found[0].test + 9 * labels, found[0].held, found[0].operating)],
+        0.0,
+        data,
+        200,
+    )
+    gap = paired(better, one)
+    assert gap.value == pytest.approx(1 - np.mean(values))
+    assert gap.low > 0
+
+
+def test_the_rows_are_those_of_the_protocol_each_with_a_name_of_its_own() -> None:
+    rows = bench_rows.all_rows()
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    for count in (1, 2, 5, 10):
+        assert len(bench_rows.VIEWS[count]) == count
+        for k in (1, 5, 10, 20):
+            assert f"lite0, A {count}, k {k}" in names
+    for share in ("1%", "2%", "5%", "10%"):
+        assert f"{share} pneumonia, lite0, A 1, k 5" in names
+    assert len([row for row in rows if row.group == CONTROL]) == 5
+
+
+def test_the_command_writes_the_table_and_keeps_what_stands_beside_it(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "BENCHMARKS.md"
+    out.write_text(
+        f"# Benchmarks\n\nAbove.\n\n{bench_text.BEGIN}\nlast year's table\n{bench_text.END}\n\nBelow.\n"
+    )
+    options = ["--data", folder, "--cache", tmp_path / "cache", "--out", out, "--bootstrap", "100"]
+    done = CliRunner().invoke(bench_science.app, [*map(str, options), "--only", "size|grey|pixels"])
+    assert done.exit_code == 0, done.output
+    text = out.read_text("utf-8")
+    assert text.startswith("# Benchmarks\n\nAbove.\n")
+    assert text.endswith("\nBelow.\n")
+    assert "last year" not in text
+    assert "| **control** |" in text
+    found = re.search(r"^\| file size \| (\.?\d\.\d+) ", text, re.MULTILINE)
+    assert found is not None
+    data = read_data(folder)
+    sizes = np.array([path.stat().st_size for path in data.test.files], dtype=float)
+    auroc = metrics.auroc(data.labels, sizes)
+    assert float(found.group(1)) == pytest.approx(max(auroc, 1 - auroc), abs=5e-4)
+    published = text.split("### Published figures, not ours")[1]
+    assert "PPAD" in published
+    assert "PPAD" not in text.split("### Published")[0]
+    again = CliRunner().invoke(bench_science.app, [*map(str, options), "--only", "sharpness"])
+    assert again.exit_code == 0, again.output
+    rows = re.findall(
+        r"^\| (file size|sharpness|mean grey|raw [^|]+?) \|", out.read_text("utf-8"), re.MULTILINE
+    )
+    assert rows == ["file size", "mean grey", "sharpness", "raw 32 x 32 pixels, k 5"]
+
+
+def test_without_the_data_it_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    options = ["--data", tmp_path / "none", "--cache", tmp_path / "cache", "--out", tmp_path / "out.md"]
+    done = CliRunner().invoke(bench_science.app, [*map(str, options)])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("skipped: ")
+    assert not (tmp_path / "out.md").exists()

@@ -138,8 +138,8 @@ def _intervals(found: dict[str, Any]) -> str:
 def _bank(bank: dict[str, Any]) -> str:
     how = f"backbone {bank['backbone']['name']}, head {bank['head']}, k {bank['k']}, {len(bank['views'])} views"
     return (
-        f"Bank {bank['name']}, hash {bank['bank_hash']}: {bank['normal_images']} normals, {how}; threshold from "
-        f"{bank['calibration_images']} scores ({bank['calibration']}) at a false-positive rate of "
+        f"Bank {bank['name']}, hash {bank['bank_hash']}: {bank['normal_images']} normals, {how}; threshold "
+        f"from {bank['calibration_images']} scores ({bank['calibration']}) at a false-positive rate of "
         f"{bank['false_positive_rate']:g}."
     )
 

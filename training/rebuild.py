@@ -24,6 +24,7 @@ from dicom_node.score.scoring import load_scorer
 from training.build import build
 from training.embed import finish, patient_key, work_folder
 from training.judge import MINIMUM_HELD_OUT, Judgement, Labelled, Normals, auroc, judge
+from training.model_card import write_card
 from training.recipe import REBUILD_INPUT, REBUILT_FROM, order_like
 from training.score_cases import score_cases
 from training.scored import Case, Row, read_cases
@@ -104,6 +105,10 @@ def rebuild(
         if done is None:
             order = replace(order, origin={REBUILT_FROM: old_hash, REBUILD_INPUT: digest})
             build(order, created_at=created_at, started=started, progress=progress)
+        else:  # killed between the bank's last byte and the end of its build
+            with work_folder(root, name) as leftover:
+                finish(leftover)
+            write_card(root / name, done)
         used = {one.file_id for one in described} | set(active.images)
         verdict = _compare(asked, root / name, held, labelled, used, order.rules, work)
         _write(root / name / VERDICT, verdict)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dicom_node import __version__
-from dicom_node.cli import bank, demo, run, score, selftest, worklist
+from dicom_node.cli import bank, bank_life, demo, mark, run, score, selftest, worklist
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,5 +43,8 @@ app.command()(run.check)
 app.command()(score.score)
 app.command()(selftest.selftest)
 app.command()(demo.demo)
+for command in (bank_life.rebuild, bank_life.rollback, bank_life.compare, bank_life.gc):
+    bank.app.command()(command)
+worklist.app.command()(mark.mark)
 app.add_typer(bank.app, name="bank")
 app.add_typer(worklist.app, name="worklist")

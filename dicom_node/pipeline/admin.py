@@ -17,7 +17,8 @@ from dicom_node.domain.errors import BankError
 from dicom_node.pipeline import rerun
 from dicom_node.queue import items
 from dicom_node.score.bank_store import BankStore
-from dicom_node.store import overview
+from dicom_node.store import marks, overview
+from dicom_node.store.marks import Mark
 
 
 def plain(value: Any) -> Any:
@@ -108,3 +109,9 @@ def activate_banks(
         for name, bank_hash in hashes.items():
             events.record(conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before))
     return hashes
+
+
+def mark(engine: Engine, study_instance_uid: str, word: Mark, by: str, now: datetime) -> None:
+    """Note a person's word about a study (see `store.marks`)."""
+    with writing(engine) as conn:
+        marks.add(conn, study_instance_uid, word, by, now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Text, cast, or_, select
 
 from dicom_node.db import events, schema
 from dicom_node.db.dialect import insert, storable
@@ -151,6 +151,14 @@ def is_own(conn: Connection, sop_instance_uid: str) -> bool:
     return (
         conn.execute(select(table.c.id).where(table.c.sop_instance_uid == sop_instance_uid)).first() is not None
     )
+
+
+def mentions_bank(conn: Connection, bank_hash: str) -> bool:
+    """Return whether a report held here was made with that bank, as its first or as another measurement."""
+    table = schema.reports
+    mentioned = cast(table.c.result, Text).contains(bank_hash, autoescape=True)
+    found = select(table.c.id).where(or_(table.c.bank_hash == bank_hash, mentioned)).limit(1)
+    return conn.execute(found).first() is not None
 
 
 def record_delivery(conn: Connection, delivery: Delivery, at: datetime) -> bool:

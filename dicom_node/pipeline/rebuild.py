@@ -1,0 +1,224 @@
+"""Rebuilds the active bank from other normals: hands them to the builder, activates what it judged not worse.
+
+The builder is a process of its own, so that serving goes on; this file starts it, reads its verdict, and knows
+nothing of how a bank is built. Killed before the last step, it leaves the old bank active.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from sqlalchemy import Engine
+
+from dicom_node.db import events
+from dicom_node.db.engine import reading, writing
+from dicom_node.domain.errors import BankError
+from dicom_node.pipeline.ingest import READ_ERRORS
+from dicom_node.score.bank_store import BankStore
+from dicom_node.store import instances, marks, node_facts, studies
+from dicom_node.store.files import FileStore
+
+Clock = Callable[[], datetime]
+Build = Callable[[Sequence[str]], str]
+"""Runs the builder with these arguments and returns what it printed."""
+
+NOT_WORSE, UNCHANGED = "not worse", "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be rebuilt.
+
+    Attributes
+    ----------
+    bank
+        The active bank whose recipe is repeated; "" where only one is active.
+    images
+        Folder or CSV of normals; None takes the studies that people marked normal.
+    name, calibration_images, labelled
+        As for ``python -m training rebuild``.
+    force
+        Activate the new bank although it was judged worse, or nothing could be decided.
+    """
+
+    bank: str = ""
+    images: Path | None = None
+    name: str = ""
+    calibration_images: Path | None = None
+    labelled: Path | None = None
+    force: bool = False
+
+
+class Builder:
+    """Runs ``python -m training`` as a child process, one at a time, and can end it.
+
+    Parameters
+    ----------
+    show
+        Let the child's progress through to standard error; else it is kept for the reason of a failure.
+    """
+
+    def __init__(self, *, show: bool = False) -> None:
+        self._show = show
+        self._guard = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def __call__(self, arguments: Sequence[str]) -> str:
+        """Return what the child printed.
+
+        Raises
+        ------
+        BankError
+            If it failed, with its last line, or was stopped.
+        """
+        command = [sys.executable, "-m", "training", *arguments]
+        with self._guard:
+            if self._stopped:
+                raise BankError("the node is stopping; no bank was built")
+            # Our own program; its arguments come from the administrator or the configuration.
+            self._child = subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=None if self._show else subprocess.PIPE, text=True
+            )
+        told, complained = self._child.communicate()
+        if self._child.returncode != 0:
+            last = (complained or "").strip().splitlines()[-1:] or ["its last words are above"]
+            raise BankError(
+                f"the builder ended with {self._child.returncode}: {last[0].removeprefix('error: ')[:500]}"
+            )
+        return told
+
+    def stop(self) -> None:
+        """End the child, if one runs, and start none any more. What it finished is used the next time."""
+        with self._guard:
+            self._stopped = True
+            if self._child is not None and self._child.poll() is None:
+                self._child.terminate()
+
+
+def rebuild(
+    root: Path,
+    engine: Engine,
+    files: FileStore,
+    wish: Wish,
+    clock: Clock,
+    build: Callable[[Sequence[str]], str],
+) -> dict[str, Any]:
+    """Rebuild, and activate the new bank if it is not worse.
+
+    Parameters
+    ----------
+    build
+        Runs the builder; see `Builder`.
+
+    Returns
+    -------
+    dict
+        The verdict of ``python -m training rebuild``, and "activated".
+
+    Raises
+    ------
+    BankError
+        If nothing could be built; the active bank stays. It is an event.
+    """
+    try:
+        verdict = _judged(root, engine, files, wish, build)
+        activate = verdict["state"] == NOT_WORSE or (wish.force and verdict["state"] != UNCHANGED)
+        if activate:
+            BankStore(root).replace(verdict["active"], verdict["active_hash"], verdict["bank"], clock())
+    except BankError as error:
+        with writing(engine) as conn:
+            events.record(conn, clock(), "bank.rebuild_failed", reason=str(error)[:1000])
+        raise
+    with writing(engine) as conn:
+        told = {key: verdict[key] for key in ("bank", "bank_hash", "state", "reasons")}
+        events.record(
+            conn,
+            clock(),
+            "bank.rebuilt",
+            **told,
+            before=verdict["active"],
+            activated=activate,
+            force=wish.force,
+        )
+    return {**verdict, "activated": activate}
+
+
+def active_of_rebuildable_kind(root: Path) -> dict[str, str]:
+    """Return the hashes of the active banks that a rebuild can repeat, by name, in order."""
+    store = BankStore(root)
+    active = store.active_hashes()
+    return {name: pinned for name, pinned in active.items() if store.manifest(name).kind == "deep-knn"}
+
+
+def export_marked(engine: Engine, files: FileStore, path: Path) -> int:
+    """Write a CSV of the images of every study marked normal; return how many studies those are.
+
+    Patients are named by a keyed hash that only this node can make again, and no study is named.
+    """
+    with writing(engine) as conn:
+        key = node_facts.node_value(conn, "patient_key", secrets.token_hex(32)).encode()
+    with reading(engine) as conn:
+        marked = marks.studies_marked(conn, "normal")
+        latest = {study: studies.latest_revision(conn, study) or 0 for study in marked}
+        held = {study: instances.of_revision(conn, files, study, latest[study]) for study in marked}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["path", "patient_id"])
+        for study, found in held.items():
+            for instance in found:
+                patient = _patient(instance.path) or study
+                hashed = hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()
+                table.writerow([str(instance.path.absolute()), hashed])
+    return len(marked)
+
+
+def _patient(path: Path) -> str:
+    try:
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        return str(ds.get("PatientID") or "").strip().upper()
+    except READ_ERRORS:
+        return ""
+
+
+def _judged(root: Path, engine: Engine, files: FileStore, wish: Wish, build: Build) -> dict[str, Any]:
+    active = active_of_rebuildable_kind(root)
+    name = wish.bank or (next(iter(active)) if len(active) == 1 else "")
+    if name not in active:
+        raise BankError(
+            f"the bank to rebuild is {name or 'not named'}; "
+            f"name an active one: {', '.join(active) or 'there is none'}"
+        )
+    arguments = ["rebuild", "--like", str(root / name), "--json", "--nice", "10"]
+    arguments += ["--name", wish.name] if wish.name else []
+    for option, path in (("--calibration-images", wish.calibration_images), ("--labelled", wish.labelled)):
+        arguments += [option, str(path)] if path is not None else []
+    if wish.images is not None:
+        told = build([*arguments, "--images", str(wish.images)])
+    else:
+        with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
+            source = Path(folder) / "marked-normal.csv"
+            if not export_marked(engine, files, source):
+                raise BankError("no study is marked normal; see `dicom-node worklist mark`")
+            told = build([*arguments, "--images", str(source)])
+    try:
+        verdict: dict[str, Any] = json.loads(told)
+        if verdict["active_hash"] != active[name]:
+            raise BankError(f"bank {name} is not the one that was activated; verify it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BankError("the builder printed no verdict") from error
+    return verdict

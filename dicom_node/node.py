@@ -265,3 +265,8 @@ def score_files(config: Config, paths: Sequence[Path], bank: str | None) -> Iter
     scorer = analyser(config)
     for path in paths:
         yield scorer.analyse_file(path, bank)
+
+
+def explain_file(config: Config, path: Path, bank: str | None) -> tuple[ImageResult, bytes]:
+    """Score a file and draw where it lies far from normal; see `Analyser.explain_file`."""
+    return analyser(config).explain_file(path, bank)

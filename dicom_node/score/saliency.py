@@ -54,20 +54,21 @@ class Saliency:
     heat
         (H, W) float32 in [0, 100], in the image's own pixels: the share of places in held-out normals that lie
         nearer to the bank; NaN where no view looks.
+    above
+        (H, W) bool: where the distance is above the threshold, which at most `false_positive_rate` of the held-out
+        normals exceed anywhere.
     peak
         Row and column of the farthest place, pixels.
     peak_percentile
         Share of held-out normals (percent) in which no place lies as far as this image's farthest.
-    threshold_percentile
-        The heat that at most `false_positive_rate` of the held-out normals exceed anywhere.
     region
-        None where nothing lies above the threshold.
+        Of `above`; None where nothing is.
     """
 
     heat: Floats
+    above: npt.NDArray[np.bool_]
     peak: tuple[int, int]
     peak_percentile: float
-    threshold_percentile: float
     false_positive_rate: float
     region: Region | None
 
@@ -97,15 +98,15 @@ def explain(
     field = distance_field(grey, patches, backbone, preprocessing)
     distances = resample(field, height, width)
     peak = float(np.nanmax(field))
-    threshold = np.float32(patches.peak_threshold(false_positive_rate))
+    above = distances > np.float32(patches.peak_threshold(false_positive_rate))
     row, column = np.unravel_index(int(np.nanargmax(distances)), distances.shape)
     return Saliency(
         heat=np.where(np.isnan(distances), np.float32(np.nan), patches.percentile(distances)),
+        above=above,
         peak=(int(row), int(column)),
         peak_percentile=patches.peak_percentile(peak),
-        threshold_percentile=float(patches.percentile(np.array(threshold))),
         false_positive_rate=false_positive_rate,
-        region=find_region(distances > threshold),
+        region=find_region(above),
     )
 
 

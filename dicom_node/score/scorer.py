@@ -25,6 +25,7 @@ from dicom_node.score.attributes import text
 from dicom_node.score.backbone import Backbone
 from dicom_node.score.bank_store import ACTIVE, BankStore
 from dicom_node.score.eligibility import judge, stated_view
+from dicom_node.score.heat_picture import draw
 from dicom_node.score.manifest import BankKind
 from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, Rescale, Window, assumptions, to_grey
 from dicom_node.score.population import stated_age, stated_institution
@@ -169,6 +170,30 @@ class Analyser:
         except (CannotDecodeError, CannotUnderstandError) as error:
             return _result(Dataset(), Refusal("decode", str(error)))
         return self._compute(Dataset(), list(zip(scorers, greys, strict=True)))
+
+    def explain_file(self, path: Path, bank: str | None = None) -> tuple[ImageResult, bytes]:
+        """Score one file and draw where it lies far from normal.
+
+        The PNG is of the first bank that scored the file and has patches; it is empty where the file was refused.
+
+        Raises
+        ------
+        BankError
+            As for `analyse_file`, and if no bank that scored the file has patches.
+        """
+        result = self.analyse_file(path, bank)
+        if result.score is None or result.provenance is None:
+            return result, b""
+        measured = [Measurement(result.score, result.provenance), *result.also]
+        for one in measured:
+            scorer = load_scorer(self._store.path(one.provenance.bank_name), self._backbones)
+            if isinstance(scorer, Scorer) and scorer.bank.patches is not None:
+                prep, most = scorer.bank.manifest.preprocessing, self._maximum_pixels
+                grey, _ = files.read_image(path, window=prep.window, rescale=prep.rescale, maximum_pixels=most)
+                with self._computing:
+                    return result, draw(grey, scorer.explain(grey), one.score, one.provenance)
+        names = ", ".join(one.provenance.bank_name for one in measured)
+        raise BankError(f"{names} has no patches of normals, so there is no heat map: build it with --patches")
 
     def _score(self, ds: Dataset, scorers: Sequence[AnyScorer]) -> ImageResult:
         greys: dict[tuple[Window, Rescale], Grey] = {}

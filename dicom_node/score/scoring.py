@@ -21,6 +21,7 @@ from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
 from dicom_node.score.pixels import Grey
 from dicom_node.score.salad import SaladScorer
 from dicom_node.score.salad_bank import load_salad_bank
+from dicom_node.score.saliency import Saliency, explain
 from dicom_node.score.views import make_views, to_batch
 
 ALGORITHM = "k-nearest-neighbour distance to normal images, geometric mean over views"
@@ -136,6 +137,20 @@ class Scorer:
                 )
             )
         return scores
+
+    def explain(self, grey: Grey) -> Saliency:
+        """Return where one image, as for `score_images`, lies far from normal.
+
+        Raises
+        ------
+        BankError
+            If the bank has no patches.
+        """
+        manifest = self.bank.manifest
+        if self.bank.patches is None:
+            raise BankError(f"bank {manifest.name} has no patches of normals, so there is no heat map")
+        rate = manifest.false_positive_rate
+        return explain(grey, self.bank.patches, self.backbone, manifest.preprocessing, rate)
 
     def provenance(self) -> Provenance:
         """Return what every report says of the bank and the algorithm."""

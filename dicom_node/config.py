@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dicom_node.config_sources import fault, merge, parse, put, read_toml
 from dicom_node.domain.errors import ConfigError, InvalidIdentifierError
 from dicom_node.domain.ids import check_ae_title
 
@@ -147,6 +146,37 @@ class ScoreSection(_Section):
         return (self.decides, "salad" if self.decides == "deep-knn" else "deep-knn")
 
 
+def _cron(value: str) -> str:
+    if not value:
+        return value
+    from apscheduler.triggers.cron import CronTrigger
+
+    try:
+        CronTrigger.from_crontab(value, timezone="UTC")
+    except ValueError as error:
+        raise ValueError(
+            f"{value!r} is no cron expression of five fields, such as '0 3 * * sun' ({error})"
+        ) from None
+    if any(character.isdigit() for character in value.split()[4].partition("#")[0]):
+        # cron counts weekdays from Sunday, APScheduler from Monday: a number would mean another day to many.
+        raise ValueError(f"{value!r} numbers the days of the week; name them, such as sun or mon-fri")
+    return value
+
+
+class BankSchedule(_Section):
+    """When the active bank is rebuilt by itself, and from what. `rebuild` is "marked-normal", a folder or a CSV."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = ""
+    rebuild: Annotated[str, Field(min_length=1)] = "marked-normal"
+    labelled: Path | None = None
+
+
+class BankSection(_Section):
+    """The life of banks."""
+
+    schedule: BankSchedule = BankSchedule()
+
+
 class ReportSection(_Section):
     """What the report says of the device and the site."""
 
@@ -198,6 +228,7 @@ class Config(_Section):
     queue: Queue = Queue()
     work: Work = Work()
     score: ScoreSection = ScoreSection()
+    bank: BankSection = BankSection()
     report: ReportSection = ReportSection()
     deliver: Deliver = Deliver()
     destinations: tuple[DestinationSection, ...] = ()
@@ -239,62 +270,19 @@ def load(
     faults: list[str] = []
     merged: dict[str, Any] = {}
     if path is not None:
-        merged = _read_toml(path)
+        merged = read_toml(path)
     for name, value in sorted((env or {}).items()):
         if name.startswith(ENV_PREFIX):
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
             if not all(keys):
                 faults.append(f"{name}: the name has an empty part; write {ENV_PREFIX}SECTION__KEY")
                 continue
-            _set(merged, keys, _parse(value))
-    _merge(merged, flags or {})
+            put(merged, keys, parse(value))
+    merge(merged, flags or {})
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        faults += [_fault(detail) for detail in error.errors()]
+        faults += [fault(detail) for detail in error.errors()]
     if faults:
         raise ConfigError(faults)
     return config
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError([f"--config: there is no file {path}"]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError([f"--config: {path} cannot be read as TOML: {error}"]) from error
-
-
-def _parse(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        branch = tree.setdefault(key, {})
-        if not isinstance(branch, dict):
-            branch = tree[key] = {}
-        tree = branch
-    tree[keys[-1]] = value
-
-
-def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
-        else:
-            tree[key] = value
-
-
-def _fault(detail: Any) -> str:
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
-    if detail["type"] == "extra_forbidden":
-        return f"{where}: there is no such key"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    seen = detail.get("input")
-    shown = "" if isinstance(seen, dict) or not where else f" (seen: {seen!r})"
-    return f"{where}: {message}{shown}" if where else message

@@ -38,7 +38,8 @@ def rebuild(
     JSON: the verdict of `python -m training rebuild`, and "activated".
     """
     from dicom_node import node
-    from dicom_node.pipeline.rebuild import Builder, Wish
+    from dicom_node.pipeline.builder import Builder
+    from dicom_node.pipeline.rebuild import Wish
     from dicom_node.pipeline.rebuild import rebuild as rebuild_bank
 
     if (images is None) != marked_normal:

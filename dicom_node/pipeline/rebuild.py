@@ -10,20 +10,20 @@ import csv
 import hashlib
 import hmac
 import json
+import logging
 import secrets
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydicom import dcmread
 from sqlalchemy import Engine
 
+from dicom_node.config import Config
 from dicom_node.db import events
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import BankError
@@ -36,6 +36,9 @@ Clock = Callable[[], datetime]
 Build = Callable[[Sequence[str]], str]
 """Runs the builder with these arguments and returns what it printed."""
 
+log = logging.getLogger(__name__)
+
+MARKED_NORMAL = "marked-normal"
 NOT_WORSE, UNCHANGED = "not worse", "unchanged"
 
 
@@ -61,53 +64,6 @@ class Wish:
     calibration_images: Path | None = None
     labelled: Path | None = None
     force: bool = False
-
-
-class Builder:
-    """Runs ``python -m training`` as a child process, one at a time, and can end it.
-
-    Parameters
-    ----------
-    show
-        Let the child's progress through to standard error; else it is kept for the reason of a failure.
-    """
-
-    def __init__(self, *, show: bool = False) -> None:
-        self._show = show
-        self._guard = threading.Lock()
-        self._child: subprocess.Popen[str] | None = None
-        self._stopped = False
-
-    def __call__(self, arguments: Sequence[str]) -> str:
-        """Return what the child printed.
-
-        Raises
-        ------
-        BankError
-            If it failed, with its last line, or was stopped.
-        """
-        command = [sys.executable, "-m", "training", *arguments]
-        with self._guard:
-            if self._stopped:
-                raise BankError("the node is stopping; no bank was built")
-            # Our own program; its arguments come from the administrator or the configuration.
-            self._child = subprocess.Popen(  # noqa: S603
-                command, stdout=subprocess.PIPE, stderr=None if self._show else subprocess.PIPE, text=True
-            )
-        told, complained = self._child.communicate()
-        if self._child.returncode != 0:
-            last = (complained or "").strip().splitlines()[-1:] or ["its last words are above"]
-            raise BankError(
-                f"the builder ended with {self._child.returncode}: {last[0].removeprefix('error: ')[:500]}"
-            )
-        return told
-
-    def stop(self) -> None:
-        """End the child, if one runs, and start none any more. What it finished is used the next time."""
-        with self._guard:
-            self._stopped = True
-            if self._child is not None and self._child.poll() is None:
-                self._child.terminate()
 
 
 def rebuild(
@@ -156,6 +112,33 @@ def rebuild(
             force=wish.force,
         )
     return {**verdict, "activated": activate}
+
+
+def rebuild_as_scheduled(
+    engine: Engine, files: FileStore, config: Config, clock: Clock, build: Build
+) -> list[dict[str, Any]]:
+    """Rebuild every active bank as ``[bank.schedule]`` says, if no other process has begun to do so this minute.
+
+    A bank that cannot be rebuilt is an event and a warning, and does not hold up the next one.
+    """
+    root, schedule = config.score.banks, config.bank.schedule
+    moment, me = clock().strftime("%Y-%m-%dT%H:%M"), str(uuid4())
+    with writing(engine) as conn:
+        if node_facts.node_value(conn, f"rebuild {moment}", me) != me:
+            return []
+    images = None if schedule.rebuild == MARKED_NORMAL else Path(schedule.rebuild)
+    verdicts = []
+    for name in active_of_rebuildable_kind(root):
+        wish = Wish(name, images, labelled=schedule.labelled)
+        try:
+            verdict = rebuild(root, engine, files, wish, clock, build)
+        except BankError as error:
+            log.warning("the bank was not rebuilt", extra={"bank": name, "reason": str(error)})
+            continue
+        told = {key: verdict[key] for key in ("bank", "state", "reasons", "activated")}
+        log.info("bank rebuilt", extra={**told, "before": name})
+        verdicts.append(verdict)
+    return verdicts
 
 
 def active_of_rebuildable_kind(root: Path) -> dict[str, str]:

@@ -8,10 +8,12 @@ from datetime import datetime
 from types import TracebackType
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
 from sqlalchemy import Engine
 
 from dicom_node.config import Config
 from dicom_node.domain.errors import NodeError
+from dicom_node.pipeline.builder import Builder
 from dicom_node.pipeline.gather import close_quiet_revisions
 from dicom_node.pipeline.sweep import rescue_leases, sweep_incoming
 from dicom_node.store.files import FileStore
@@ -39,6 +41,24 @@ class Schedule:
             self._scheduler.add_job(
                 _guarded(name, duty), "interval", seconds=seconds, id=name, next_run_time=clock()
             )
+        self._builder = Builder()
+        if config.bank.schedule.cron:
+            self._scheduler.add_job(
+                _guarded("rebuild", self._rebuild(engine, files, config, clock)),
+                CronTrigger.from_crontab(config.bank.schedule.cron, timezone="UTC"),
+                id="rebuild",
+            )
+
+    def _rebuild(
+        self, engine: Engine, files: FileStore, config: Config, clock: Callable[[], datetime]
+    ) -> Callable[[], object]:
+        def duty() -> object:
+            # Loads torch: a process that only receives has no need of it until then.
+            from dicom_node.pipeline.rebuild import rebuild_as_scheduled
+
+            return rebuild_as_scheduled(engine, files, config, clock, self._builder)
+
+        return duty
 
     def __enter__(self) -> Schedule:
         self._scheduler.start()
@@ -47,6 +67,7 @@ class Schedule:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._builder.stop()
         self._scheduler.shutdown(wait=True)
 
 

@@ -8,10 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-# The benchmark of the methods: the data set, a folder for features and scores, and which rows (a regular expression).
+# The benchmark of the methods: the data set, a folder for features and scores, which rows (a regular expression;
+# the others are kept), and banks built from its training normals that become rows too.
 DATA ?= ../shared/data/zhanglab224
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dicom-node-bench
 ONLY ?=
+BANKS ?=
 
 .PHONY: setup demo test check bench bench-science fix clean
 setup: $(READY)
@@ -41,7 +43,7 @@ bench: setup
 	$(BIN)/pytest tests/bench --override-ini "python_files=bench_*.py" --capture=no
 
 bench-science: setup
-	$(BIN)/python -m training.bench_science --data "$(DATA)" --cache "$(CACHE)" --out deploy/BENCHMARKS.md --only "$(ONLY)"
+	$(BIN)/python -m training.bench_science --data "$(DATA)" --cache "$(CACHE)" --out deploy/BENCHMARKS.md --only "$(ONLY)" $(BANKS:%=--bank %)
 
 fix: setup
 	$(BIN)/ruff check --fix .

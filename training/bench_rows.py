@@ -37,6 +37,7 @@ CONTAMINATION = (0.01, 0.02, 0.05, 0.10)
 SEEDS = (0, 1, 2)
 
 CONTROL, ZERO_SHOT, CONTAMINATED = "control", "Deep kNN, identity head", "contaminated bank"
+BANK = "bank built by `python -m training`, at its own threshold"
 
 
 @dataclass(frozen=True, slots=True)

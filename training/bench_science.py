@@ -18,10 +18,12 @@ import numpy as np
 import torch
 import typer
 
+from dicom_node.domain.errors import BankError
 from training import bootstrap
+from training.bench_banks import bank_row
 from training.bench_features import Data, Features, read_data
 from training.bench_judge import Judged, judge, paired
-from training.bench_rows import CONTROL, Outcome, Row, all_rows
+from training.bench_rows import BANK, CONTROL, Outcome, Row, all_rows
 from training.bench_text import page, replaced
 from training.terminal import FAILED, exit_codes
 
@@ -47,12 +49,13 @@ def run(
     """
     features = Features(data, cache, told)
     judged = []
-    for row in rows:
-        place = cache / "scores" / (re.sub(r"[^a-z0-9]+", "-", f"{row.group} {row.name}".lower()) + ".npz")
-        if re.search(only, row.name):
+    known = {_place(cache, row) for row in rows}
+    for row in [*rows, *_kept_banks(cache, known)]:
+        place = _place(cache, row)
+        if re.search(only, row.name) and place in known:
             begun = time.monotonic()
             outcomes = [row.run(features, seed) for seed in row.seeds]
-            _keep(place, outcomes, (time.monotonic() - begun) / len(row.seeds))
+            _keep(place, row, outcomes, (time.monotonic() - begun) / len(row.seeds))
         if not place.exists():
             continue
         found, seconds = _kept(place)
@@ -79,6 +82,9 @@ def main(
     data: Annotated[Path, typer.Option(help="ZhangLab's set: train and test, NORMAL and PNEUMONIA in each.")],
     cache: Annotated[Path, typer.Option(help="Folder for features and scores, outside the repository.")],
     out: Annotated[Path, typer.Option(help="Markdown file whose part between the two markers is replaced.")],
+    bank: Annotated[
+        list[Path] | None, typer.Option(help="Bank built from the training normals: one more row; repeatable.")
+    ] = None,
     only: Annotated[str, typer.Option(help="Compute the rows whose name matches; keep the others.")] = "",
     draws: Annotated[int, typer.Option("--bootstrap", min=100, help="Draws of the bootstrap.")] = 2000,
 ) -> None:
@@ -88,7 +94,8 @@ def main(
         return
     with exit_codes(FAILED):
         official = read_data(data)
-        rows = run(official, cache, all_rows(), _tell, only, draws)
+        wanted = [*all_rows(), *(bank_row(folder) for folder in bank or ())]
+        rows = run(official, cache, wanted, _tell, only, draws)
         controls = [one for one in rows if one.row.group == CONTROL]
         others = [one for one in rows if one.row.group != CONTROL]
         best = max(others, key=lambda one: one.auroc.value, default=None)
@@ -103,7 +110,26 @@ def _tell(line: str) -> None:
     sys.stderr.flush()
 
 
-def _keep(place: Path, outcomes: Sequence[Outcome], seconds: float) -> None:
+def _place(cache: Path, row: Row) -> Path:
+    return cache / "scores" / (re.sub(r"[^a-z0-9]+", "-", f"{row.group} {row.name}".lower())[:150] + ".npz")
+
+
+def _kept_banks(cache: Path, known: set[Path]) -> list[Row]:
+    """Return the rows of banks that an earlier run scored."""
+
+    def gone(_features: Features, _seed: int) -> Outcome:
+        raise BankError("the bank of a kept row is not at hand")
+
+    rows = []
+    for place in sorted((cache / "scores").glob("*.npz")):
+        with np.load(place, allow_pickle=False) as kept:
+            group, name = str(kept["group"]), str(kept["name"])
+        if group == BANK and place not in known:
+            rows.append(Row(BANK, name, gone))
+    return rows
+
+
+def _keep(place: Path, row: Row, outcomes: Sequence[Outcome], seconds: float) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     staging = place.with_suffix(".writing")
     with staging.open("wb") as file:
@@ -113,6 +139,8 @@ def _keep(place: Path, outcomes: Sequence[Outcome], seconds: float) -> None:
             held=np.stack([one.held for one in outcomes]),
             operating=np.stack([one.operating for one in outcomes]),
             seconds=np.float64(seconds),
+            group=np.str_(row.group),
+            name=np.str_(row.name),
         )
     staging.replace(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score.files import read_image
+from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.scoring import load_scorer
 from training import bench_rows, bench_science, bench_text, metrics, phantoms_cli
+from training.bench_banks import bank_row
 from training.bench_features import Features, read_data
 from training.bench_judge import judge, paired
 from training.bench_rows import CONTROL, Outcome, Row
+from training.build import Order, build
 
 SIDE = (80, 66)
 
@@ -171,6 +177,40 @@ def test_the_command_writes_the_table_and_keeps_what_stands_beside_it(folder: Pa
         r"^\| (file size|sharpness|mean grey|raw [^|]+?) \|", out.read_text("utf-8"), re.MULTILINE
     )
     assert rows == ["file size", "mean grey", "sharpness", "raw 32 x 32 pixels, k 5"]
+
+
+def test_a_bank_of_the_training_normals_is_a_row_that_stays(folder: Path, tmp_path: Path) -> None:
+    for name, images in (("fair", folder / "train" / "NORMAL"), ("leaky", folder)):
+        order = Order(
+            images=images,
+            out=tmp_path / "banks",
+            name=name,
+            backbone="lite0-random",
+            views=("squash",),
+            preprocessing=Preprocessing(size=64, resize_short=72),
+        )
+        build(order, created_at=datetime(2026, 1, 1, tzinfo=UTC), started=print, progress=print)
+    banks = tmp_path / "banks"
+    (row,) = [bank_row(banks / "fair")]
+    data = read_data(folder)
+    found = row.run(Features(data, tmp_path / "cache", print), 0)
+    scorer = load_scorer(banks / "fair")
+    expected = [s.value for s in scorer.score_images([read_image(p)[0] for p in data.test.files])]
+    assert found.test == pytest.approx(expected, rel=1e-5)
+    assert np.array_equal(found.held, scorer.bank.calibration.scores)
+    with pytest.raises(BankError, match=r"bank leaky holds \d+ of the test images"):
+        bank_row(banks / "leaky").run(Features(data, tmp_path / "cache", print), 0)
+
+    out = tmp_path / "table.md"
+    options = [*map(str, ("--data", folder, "--cache", tmp_path / "cache", "--out", out)), "--bootstrap", "100"]
+    for further in (["--bank", str(banks / "fair"), "--only", "fair"], ["--only", "size"]):
+        done = CliRunner().invoke(bench_science.app, [*options, *further])
+        assert done.exit_code == 0, done.output
+        text = out.read_text("utf-8")
+        assert re.findall(
+            r"^\| fair: deep-knn, lite0-random, head identity, A 1, k 1, 24 normals \|", text, re.M
+        )
+    assert "| file size |" in text
 
 
 def test_without_the_data_it_says_so_and_writes_nothing(tmp_path: Path) -> None:

@@ -17,19 +17,22 @@ import numpy.typing as npt
 from dicom_node import __version__
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
-from dicom_node.score.backbone import Backbone, load_backbone
+from dicom_node.score.backbone import Backbone, Weights, load_backbone
 from dicom_node.score.bank import WEIGHTS, check_name, write_bank
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.manifest import BackboneFacts, Manifest
 from dicom_node.score.views import check_views
-from training import contamination
-from training.dataset import Reader
+from training import calibrate, contamination
+from training.dataset import Item, Reader
 from training.divide import Parts, distinct, divide
-from training.embed import embed_entries, finish, patient_key, work_folder
-from training.manifest import Entry, read_entries
+from training.embed import Embedded, embed_entries, finish, patient_key, work_folder
+from training.head_recipe import fitted, head_facts, trained_on_warnings
+from training.index import index_recipe
+from training.manifest import read_sources
 from training.model_card import write_card
 from training.order import Order, Summary
+from training.patches import patches_for
 
 __all__ = ["MINIMUM_NORMALS", "Order", "Summary", "build"]
 
@@ -68,30 +71,32 @@ def build(
         raise BankError(
             f"bank {order.name} exists in {order.out}; a bank is never changed, choose another name"
         )
-    backbone = load_backbone(order.backbone, order.weights)
+    backbone = fitted(order.head, order.statistics, _published(order), order.preprocessing)
     order.head.output_dim(backbone.dim)
     with work_folder(order.out, order.name) as folder:
         key = patient_key(folder)
         reader = Reader(order.preprocessing, order.views, order.rules, key, order.population)
-        entries, others, kept_for_test = _sources(order, key)
+        entries, others, kept_for_test = read_sources(order.images, order.calibration_images, key)
         started(len(entries) + len(others))
-        normals = embed_entries(entries, reader, backbone, folder, progress)
-        separate = embed_entries(others, reader, backbone, folder, progress) if others else None
-        usable, duplicates = (normals, 0) if order.keep_duplicates else distinct(normals)
+        normals = embed_entries(entries, reader, backbone, folder, progress, order.engine)
+        separate = embed_entries(others, reader, backbone, folder, progress, order.engine) if others else None
+        usable, duplicates = (normals, 0) if order.keep_duplicates else distinct(normals, folder)
         _require(len(usable.items), len(entries), normals.skipped)
-        parts = divide(order, usable, separate)
+        parts = divide(order, usable, separate, folder)
         _require(len(parts.items), len(entries), normals.skipped)
         calibration = Calibration.of(parts.scores)
+        _keep_weights(order, backbone)
         manifest = write_bank(
             order.out / order.name,
-            vectors=parts.vectors.reshape(-1, parts.vectors.shape[2]),
+            vectors=parts.index.file,
             head=order.head,
             calibration=calibration,
             images=[item.file_id for item in parts.items],
             facts=_facts(order, backbone, parts, created_at),
+            statistics=order.statistics,
+            patches=patches_for(order, usable, separate, parts.items, backbone),
         )
         write_card(order.out / order.name, manifest)
-        _keep_weights(order, backbone)
         review = _keep_review(order.out / order.name, parts.kept.table)
         finish(folder)
     files = len(entries) + len(others)
@@ -119,19 +124,24 @@ def build(
         reused=reused,
         seconds=round(seconds, 3),
         images_per_second=round((files - reused) / seconds, 2),
-        warnings=_warnings(order, manifest),
+        warnings=_warnings(order, manifest)
+        + trained_on_warnings(order.head, _calibrating(usable, separate, parts)),
     )
 
 
-def _sources(order: Order, key: bytes) -> tuple[list[Entry], list[Entry], int]:
-    """Return the files for the bank, those that calibrate it, and the number of those kept for a test."""
-    entries = read_entries(order.images, key)
-    split = [entry for entry in entries if entry.split == "calibration"]
-    if split and order.calibration_images is not None:
-        raise BankError(f"{order.images.name} has a split for calibration; leave --calibration-images out")
-    others = read_entries(order.calibration_images, key) if order.calibration_images else split
-    bank = [entry for entry in entries if entry.split in ("", "bank")]
-    return bank, others, sum(entry.split == "test" for entry in entries)
+def _published(order: Order) -> Backbone:
+    if order.weights is None:
+        return load_backbone(order.backbone)
+    weights = Weights(order.weights, order.weights_licence, order.weights_training_data)
+    return load_backbone(order.backbone, weights)
+
+
+def _calibrating(usable: Embedded, separate: Embedded | None, parts: Parts) -> list[Item]:
+    """Return the images whose scores calibrate the bank."""
+    if parts.how == calibrate.LEAVE_ONE_OUT:
+        return parts.items
+    bank = {item.pixel_id for item in parts.items}
+    return [item for item in (separate or usable).items if item.pixel_id not in bank]
 
 
 def _keep_review(folder: Path, table: bytes) -> Path:
@@ -168,6 +178,7 @@ def _facts(order: Order, backbone: Backbone, parts: Parts, created_at: datetime)
             "seed": order.seed,
             "calibration": order.calibration,
             "duplicates": "kept" if order.keep_duplicates else "left out",
+            "patches": order.patches if backbone.map_stage else 0,
             **_more_of_the_recipe(order, parts),
         },
         "versions": {
@@ -184,7 +195,8 @@ def _more_of_the_recipe(order: Order, parts: Parts) -> dict[str, str | int | flo
         more |= {"drop_outliers": order.drop_outliers, "dropped_images": len(parts.kept.dropped)}
     if order.rules != Eligibility():
         more["rules"] = order.rules.model_dump_json()
-    return more | order.origin
+    more |= index_recipe(order.index, parts.index.file.facts)
+    return {**more, **head_facts(order.head), **order.origin}
 
 
 def _keep_weights(order: Order, backbone: Backbone) -> None:

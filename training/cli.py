@@ -13,12 +13,18 @@ import typer
 
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
+from dicom_node.score.backbone import known
+from dicom_node.score.head import Head
 from dicom_node.score.manifest import NORMALISATIONS, Population, Preprocessing
-from dicom_node.score.views import DEFAULT_VIEWS, check_views
+from dicom_node.score.views import DEFAULT_VIEWS, parse_views
 from training.build import Order, Summary
 from training.build import build as build_bank
 from training.calibrate import LEAVE_ONE_OUT
 from training.evaluate_cli import evaluate
+from training.head_cli import train_head
+from training.head_recipe import read_head
+from training.order import DEFAULT_PATCHES, IndexOrder
+from training.rebuild_cli import rebuild, split
 from training.salad_cli import train_salad
 from training.terminal import FAILED, UNUSABLE, Reporter, exit_codes
 
@@ -26,6 +32,9 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Build and judge banks of normal chests."
 )
 app.command()(evaluate)
+app.command()(rebuild)
+app.command()(split)
+app.command("train-head")(train_head)
 app.command("train-salad")(train_salad)
 
 
@@ -43,9 +52,16 @@ def build(
     ],
     out: Annotated[Path, typer.Option(help="Folder of banks.")],
     name: Annotated[str, typer.Option(help="Name of the bank.")] = "normals",
-    backbone: Annotated[str, typer.Option(help="lite0, lite0-random (a control), torchvision:NAME.")] = "lite0",
-    weights: Annotated[Path | None, typer.Option(help="State dict for torchvision:NAME.")] = None,
-    views: Annotated[str, typer.Option(help="Comma-separated views.")] = ",".join(DEFAULT_VIEWS),
+    backbone: Annotated[str, typer.Option(help=f"lite0, lite0-random (a control), {known()}.")] = "lite0",
+    weights: Annotated[Path | None, typer.Option(help="Its weights file, for a name with a colon.")] = None,
+    weights_licence: Annotated[str, typer.Option(help="Licence of that file, for manifest and report.")] = "",
+    weights_training_data: Annotated[str, typer.Option(help="What that file was trained on.")] = "",
+    head: Annotated[
+        Path | None, typer.Option(help="A head made by train-head; without one, features are used as they are.")
+    ] = None,
+    views: Annotated[
+        str, typer.Option(help="Comma-separated views; random:SEED:A stands for A crops drawn from SEED.")
+    ] = ",".join(DEFAULT_VIEWS),
     k: Annotated[int, typer.Option(min=1, help="Which neighbour's distance counts.")] = 1,
     normalise: Annotated[
         Normalise, typer.Option(help="ImageNet's mean and std; 0.5; or (x - 127/255) / (128/255).")
@@ -73,6 +89,19 @@ def build(
             help="Share of the bank to leave out, the images farthest from the others first (0 to 0.5)."
         ),
     ] = 0.0,
+    patches: Annotated[
+        int, typer.Option(min=0, help="Patches of normals that the bank keeps for heat maps; 0 for none.")
+    ] = DEFAULT_PATCHES,
+    index: Annotated[
+        Literal["auto", "flat", "ivf-flat", "ivf-sq8"],
+        typer.Option(help="flat compares every vector; ivf probes lists, recall measured; auto goes by size."),
+    ] = "auto",
+    flat_up_to: Annotated[
+        int, typer.Option(min=1, help="Vectors up to which auto takes flat; above, ivf-flat.")
+    ] = 1_000_000,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Embed here or on a Ray cluster; the bank is the same.")
+    ] = "local",
     site: Annotated[str, typer.Option(help="Where the normals come from.")] = "",
     population_description: Annotated[str, typer.Option(help="Whom they show, in a sentence.")] = "",
     population_modality: Annotated[
@@ -94,13 +123,16 @@ def build(
     """Build a bank of normals. A build that was killed goes on where it was when started again."""
     with exit_codes(UNUSABLE):
         mean, std = NORMALISATIONS[normalise]
+        trained, statistics = (Head(), b"") if head is None else read_head(head)
         order = Order(
             images=images,
             out=out,
             name=name,
             backbone=backbone,
             weights=weights,
-            views=check_views([view.strip() for view in views.split(",")]),
+            weights_licence=weights_licence,
+            weights_training_data=weights_training_data,
+            views=parse_views(views),
             k=k,
             preprocessing=Preprocessing(window=window, rescale=rescale, mean=mean, std=std),
             calibration=_calibration(calibration),
@@ -109,6 +141,9 @@ def build(
             seed=seed,
             keep_duplicates=keep_duplicates,
             drop_outliers=_share(drop_outliers),
+            patches=patches,
+            index=IndexOrder(index, flat_up_to),
+            engine=engine,
             population=Population(
                 description=population_description,
                 site=site,
@@ -119,6 +154,8 @@ def build(
                 institutions=tuple(value.upper() for value in population_institution or ()),
             ),
             rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
+            head=trained,
+            statistics=statistics,
         )
     with exit_codes(FAILED), Reporter() as reporter:
         summary = build_bank(

@@ -25,7 +25,15 @@ from dicom_node.score.scoring import load_scorer
 from training import bootstrap, controls, metrics
 from training.evaluation_text import to_html, to_markdown
 from training.score_cases import score_cases
-from training.scored import Case, Row, matched, read_scores, subgroup_columns, write_scores
+from training.scored import (
+    Case,
+    Row,
+    matched,
+    read_scores,
+    subgroup_columns,
+    without_other_columns,
+    write_scores,
+)
 
 SCORES, RESULT, TABLE, PAGE = "scores.csv", "evaluation.json", "evaluation.md", "evaluation.html"
 
@@ -101,7 +109,7 @@ def evaluate(
         rows, facts = read_scores(question.scores), Facts()
     else:
         rows, facts = _score(question, started, progress)
-        write_scores(question.out / SCORES, rows)
+        write_scores(question.out / SCORES, without_other_columns(rows))
     others = None if question.against is None else read_scores(question.against)
     result = judge_rows(rows, others, facts, question)
     result["evaluated_at"] = at.isoformat(timespec="seconds")

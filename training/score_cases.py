@@ -61,7 +61,7 @@ def score_cases(
     list of Row
         In order. An image that the node would not analyse has no score and says why.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     rows: list[Row] = []
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for at in range(0, len(cases), SHARD):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from training.manifest import read_entries
 
 LABELS = {"0": 0, "normal": 0, "1": 1, "abnormal": 1}
 MOST_VALUES = 20
-"""A column with more distinct values makes no subgroups; ages, say, must be banded first."""
+"""A column with more distinct values, or with one for every other image, makes no subgroups: band ages first."""
 
 _MANIFEST = ("path", "patient_id", "label")
 
@@ -186,17 +186,24 @@ def matched(rows: Sequence[Row], others: Sequence[Row]) -> npt.NDArray[np.float6
 
 def subgroup_columns(rows: Sequence[Row]) -> tuple[dict[str, list[str]], list[str]]:
     """Return the columns that make subgroups, and a sentence for each that does not."""
-    names = list(dict.fromkeys(name for row in rows for name in row.columns))
     columns, warnings = {}, []
-    for name in names:
+    for name in dict.fromkeys(name for row in rows for name in row.columns):
         values = [row.columns.get(name, "") or "not stated" for row in rows]
-        if len(set(values)) > MOST_VALUES:
+        distinct = len(set(values))
+        if distinct > MOST_VALUES or 2 * distinct > len(rows):
             warnings.append(
-                f"column {name} has {len(set(values))} values; up to {MOST_VALUES} make subgroups: band it"
+                f"column {name} has {distinct} values in {len(rows)} images and makes no subgroups; "
+                f"band it to {MOST_VALUES} at most"
             )
         else:
             columns[name] = values
     return columns, warnings
+
+
+def without_other_columns(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows without the columns that make no subgroups: what is in them may name a patient."""
+    kept = subgroup_columns(rows)[0]
+    return [replace(row, columns={n: v for n, v in row.columns.items() if n in kept}) for row in rows]
 
 
 def _table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:

@@ -56,12 +56,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dicom = phantoms_cli.run(root / "dicom", 2, seed=300, form="dx", shape=SIDE)
     with (root / "manifest.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["path", "patient_id", "label", "sex"])
+        rows.writerow(["path", "patient_id", "label", "sex", "born"])
         for at, path in enumerate(well + ill):
-            rows.writerow([path.relative_to(root), f"SECRET{at // 2}", int(path in ill), "FM"[at % 2]])
+            rows.writerow(
+                [
+                    path.relative_to(root),
+                    f"SECRET{at // 2}",
+                    int(path in ill),
+                    "FM"[at % 2],
+                    f"SECRET born {at}",
+                ]
+            )
         for path in dicom:
-            rows.writerow([path.relative_to(root), "", 0, "F"])
-        rows.writerow(["missing.png", "", 1, "F"])
+            rows.writerow([path.relative_to(root), "", 0, "F", "SECRET"])
+        rows.writerow(["missing.png", "", 1, "F", ""])
     return root
 
 

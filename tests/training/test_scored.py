@@ -14,6 +14,7 @@ from training.scored import (
     read_cases,
     read_scores,
     subgroup_columns,
+    without_other_columns,
     write_scores,
 )
 
@@ -106,3 +107,6 @@ def test_a_column_with_too_many_values_makes_no_subgroups() -> None:
     assert list(columns) == ["sex"]
     assert set(columns["sex"]) == {"F", "not stated"}
     assert "column age has 21 values" in warnings[0]
+    assert [row.columns for row in without_other_columns(rows)][:2] == [{"sex": ""}, {"sex": "F"}]
+    few = [Row(str(at), 0, columns={"name": f"Doe {at}"}) for at in range(6)]
+    assert subgroup_columns(few)[0] == {}

@@ -38,7 +38,9 @@ def train_head(
     epochs: Annotated[int, typer.Option(min=1)] = 100,
     batch: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, order and split.")] = 0,
-    held_out: Annotated[float, typer.Option(help="Share of the images, by patient, not trained on.")] = 0.1,
+    held_out: Annotated[
+        float, typer.Option(help="Share, by patient, not trained on; give the bank the same share and seed.")
+    ] = 0.2,
     select: Annotated[
         Literal["last", "best-heldout"],
         typer.Option(help="Keep the last epoch, or that of least held-out loss."),

@@ -54,7 +54,8 @@ class HeadRecipe(_Part):
     seed
         Of the initial weights, of the order of the images, and of the split.
     held_out
-        Share of the images, by patient, that are not trained on; their loss is logged in every epoch.
+        Share of the images, by patient, that are not trained on; their loss is logged in every epoch. A bank of
+        the same images whose calibration has the same share and seed is calibrated with these very images.
     select
         Which epoch's head is kept: the last, or the one of the lowest held-out loss.
     """
@@ -70,7 +71,7 @@ class HeadRecipe(_Part):
     epochs: Annotated[int, Field(ge=1)] = 100
     batch: Annotated[int, Field(ge=2)] = 64
     seed: Annotated[int, Field(ge=0)] = 0
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     select: Select = "last"
 
 
@@ -188,7 +189,7 @@ def trained_on_warnings(head: Head, calibrating: Sequence[Item]) -> list[str]:
         return []
     warning = (
         f"the head was trained on {count} of {len(calibrating)} calibration images, so the threshold may be "
-        "somewhat low; give both the same CSV with split calibration"
+        "somewhat low; give both the same share and seed"
     )
     return [warning]
 

@@ -94,8 +94,17 @@ def save_head(head: Head) -> bytes:
     """Return the head as the bytes of a safetensors file, its kind and recipe in the metadata."""
     tensors = {f"{name}.weight": weight for name, weight, _ in head.layers}
     tensors |= {f"{name}.bias": bias for name, _, bias in head.layers}
-    metadata = {"kind": head.kind} | ({"recipe": head.recipe} if head.recipe else {})
-    return bytes(save_tensors(tensors, metadata=metadata))
+    if not head.recipe:
+        return bytes(save_tensors(tensors, metadata={"kind": head.kind}))
+    return _ordered(bytes(save_tensors(tensors, metadata={"kind": head.kind, "recipe": head.recipe})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Return a safetensors file with its header's keys in order; the library writes metadata in any order."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def load_head(content: bytes) -> Head:

@@ -82,18 +82,22 @@ def stop_at(epoch: int) -> Callable[[int, float, float], None]:
     return told
 
 
-def bank_of(images: Path, out: Path, head: Path, **changes: Any) -> None:
+def bank_of(
+    images: Path, out: Path, head: Path, told: dict[str, list[str]] | None = None, **changes: Any
+) -> None:
     read, statistics = read_head(head)
     options: dict[str, Any] = {
         "images": images, "out": out, "backbone": "lite0", "views": ("tl", "br-flip"),
-        "preprocessing": SMALL, "head": read, "statistics": statistics,
+        "preprocessing": SMALL, "head": read, "statistics": statistics, "patches": 0,
     }  # fmt: skip
-    build(
+    summary = build(
         Order(**(options | changes)),
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         started=lambda _: None,
         progress=lambda _: None,
     )
+    if told is not None:
+        told[out.name] = summary.warnings
 
 
 def test_training_lowers_the_loss_and_writes_head_curves_and_record(tmp_path: Path) -> None:
@@ -108,8 +112,8 @@ def test_training_lowers_the_loss_and_writes_head_curves_and_record(tmp_path: Pa
     assert record.recipe == recipe(epochs=12)
     curves = json.loads((tmp_path / "head.training.json").read_text())
     assert len(curves["losses"]) == len(curves["held_out_losses"]) == 12
-    assert curves["losses"][-1] < curves["losses"][0] - 0.2
-    assert curves["held_out_losses"][-1] < curves["held_out_losses"][0] - 0.2
+    assert curves["losses"][-1] < curves["losses"][0] - 0.05
+    assert curves["held_out_losses"][-1] < curves["held_out_losses"][0] - 0.05
     assert (tmp_path / "head.training.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
@@ -236,16 +240,15 @@ def test_lost_or_changed_statistics_are_noticed(tmp_path: Path) -> None:
         read_head(tmp_path / "head.safetensors")
 
 
-def test_a_bank_calibrated_with_images_the_head_was_trained_on_warns(tmp_path: Path) -> None:
+def test_a_bank_warns_if_it_is_calibrated_with_images_its_head_was_trained_on(tmp_path: Path) -> None:
     images = pictures(tmp_path / "in", 30)
     trained(images, tmp_path / "head.safetensors", epochs=1)
-    head, _ = read_head(tmp_path / "head.safetensors")
-    ordered = Order(images, tmp_path / "b", backbone="lite0", views=("tl",), preprocessing=SMALL, head=head)
-    summary = build(
-        ordered,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC), started=lambda _: None, progress=lambda _: None,
-    )  # fmt: skip
-    assert any("the head was trained on" in warning for warning in summary.warnings)
+    warned = {}
+    for seed in (0, 1):
+        bank_of(images, tmp_path / f"banks{seed}", tmp_path / "head.safetensors", seed=seed, told=warned)
+    # The same share and seed hold out the same patients, so the first bank is calibrated with unseen ones.
+    assert not any("the head was trained on" in warning for warning in warned["banks0"])
+    assert any("the head was trained on" in warning for warning in warned["banks1"])
 
 
 def test_files_kept_for_calibration_or_test_are_not_trained_on(tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ def test_a_head_comes_back_from_its_file_as_it_was(head: Head) -> None:
     assert np.array_equal(back.apply(FEATURES), head.apply(FEATURES))
 
 
+def test_a_head_with_its_recipe_comes_back_and_is_always_written_the_same() -> None:
+    head = Head(LINEAR.layers, '{"lr": 1e-05}')
+    written = {save_head(head) for _ in range(20)}
+    assert len(written) == 1
+    back = load_head(written.pop())
+    assert back.recipe == '{"lr": 1e-05}'
+    assert np.array_equal(back.apply(FEATURES), head.apply(FEATURES))
+
+
 def test_a_head_of_another_width_is_refused() -> None:
     with pytest.raises(BankError, match="takes 8 features, the backbone gives 9"):
         LINEAR.apply(np.ones((1, 9), dtype=np.float32))

@@ -70,9 +70,10 @@ def learn_patches(
     """
     if not backbone.map_stage:
         raise BankError(f"backbone {backbone.name} gives no map of features, so a bank of it has no patches")
+    shift = backbone.map_shift(preprocessing.size)
     sample, images = Sample(count * CANDIDATES if coreset == "greedy" else count, seed), 0
     for images, grey in enumerate(references(), 1):  # noqa: B007 - counts
-        places, _, _ = see(grey, views, backbone, preprocessing)
+        places, _, _ = see(grey, views, shift, backbone, preprocessing)
         sample.add(places.joined(1.0))
     if not images:
         raise BankError("no image to take patches from")
@@ -87,6 +88,7 @@ def learn_patches(
         peaks=np.zeros(1, dtype=np.float32),
         stage=backbone.map_stage,
         views=views,
+        shift=shift,
         position_weight=position_weight,
         coreset=coreset,
         seed=seed,

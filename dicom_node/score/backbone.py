@@ -67,6 +67,9 @@ class Backbone(Protocol):
     def embed_map(self, batch: torch.Tensor) -> Features:
         """Return features with their places, (N, D, h, w) float32; only where `map_stage` is not ""."""
 
+    def map_shift(self, size: int) -> tuple[float, float]:
+        """Return how far the map's cells look from where they lie; see `feature_maps.measure_shift`."""
+
     def with_statistics(self, content: bytes) -> Backbone:
         """Return a copy whose BatchNorm statistics are those of a file (see `batch_norm`)."""
 
@@ -128,6 +131,10 @@ class TorchBackbone:
         with torch.inference_mode():
             images = batch.to(self._device).contiguous(memory_format=torch.channels_last)
             return np.ascontiguousarray(feature_maps.feature_map(self.module, images).cpu().numpy())
+
+    def map_shift(self, size: int) -> tuple[float, float]:
+        """Return how far the map's cells look from where they lie; see `feature_maps.measure_shift`."""
+        return feature_maps.measure_shift(self.module, size)
 
     def moved_to(self, device: str) -> TorchBackbone:
         """Return this backbone after moving it to a device, e.g. "cuda"; features come back to the CPU."""

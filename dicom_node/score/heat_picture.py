@@ -109,8 +109,8 @@ def _sentences(saliency: Saliency, score: Score, made_by: Provenance) -> list[st
         f"{score.percentile:.0f} % of the calibration normals, {place} the threshold {score.threshold:.4g}."
     )
     where = (
-        f"Coloured here: {share:.1f} % of the image; in an average normal {100.0 - low:g} %. At most {red:g} % of "
-        f"normals show any red. The highest peak exceeds that of {saliency.peak_percentile:.0f} % of normals."
+        f"Coloured here: {share:.1f} % of the image; in an average normal {100.0 - low:g} %. At most {red:g} % of the "
+        f"held-out normals show any red; the highest peak exceeds that of {saliency.peak_percentile:.0f} % of them."
     )
     how = (
         f"Colours: {METHOD}. They mark what is unusual for this bank, whatever the cause; the score is computed "

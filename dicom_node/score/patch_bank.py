@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,8 @@ class PatchBank:
         Of the backbone; see `feature_maps.stage_of`.
     views
         Whose maps are laid over each other.
+    shift
+        How far the map's cells look from where they lie, down and across, as shares of a view's side.
     position_weight
         Distance that a displacement by the image's whole height or width counts as; 0 compares places anywhere.
     coreset, seed, references
@@ -77,6 +80,7 @@ class PatchBank:
     peaks: Floats
     stage: str
     views: tuple[str, ...]
+    shift: tuple[float, float]
     position_weight: float
     coreset: str
     seed: int
@@ -143,6 +147,7 @@ def save_patches(bank: PatchBank) -> bytes:
     facts = {
         "stage": bank.stage,
         "views": list(bank.views),
+        "shift": list(bank.shift),
         "position_weight": bank.position_weight,
         "coreset": bank.coreset,
         "seed": bank.seed,
@@ -163,17 +168,18 @@ def load_patches(content: bytes) -> PatchBank:
     try:
         tensors = load_tensors(content)
         length = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["facts"])
+        facts: Any = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["facts"])
         bank = PatchBank(
             **{name: tensors[name] for name in _TENSORS},
             stage=str(facts["stage"]),
             views=tuple(map(str, facts["views"])),
+            shift=(float(facts["shift"][0]), float(facts["shift"][1])),
             position_weight=float(facts["position_weight"]),
             coreset=str(facts["coreset"]),
             seed=int(facts["seed"]),
             references=int(facts["references"]),
         )
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
         raise BankError(f"{FILE} cannot be read: {error}") from error
     shapes = {name: tensors[name].shape for name in _TENSORS}
     if (

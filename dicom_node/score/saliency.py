@@ -25,7 +25,31 @@ METHOD = "distance of places to patches of normal chests (as PatchCore), aware o
 FIELD = 56
 """Rows and columns of the grid over the whole image on which distances are put together and calibrated."""
 
-Box = tuple[float, float, float, float]
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a view's map looks.
+
+    Attributes
+    ----------
+    box
+        Top, left, bottom, right as shares of the image; see `view_box`.
+    shift
+        Down and across, as shares of the box.
+    """
+
+    box: tuple[float, float, float, float]
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    def along(self, cells: int, axis: int) -> npt.NDArray[np.float64]:
+        """Return what the map's rows (axis 0) or columns (axis 1) look at, (cells,), as shares of the image."""
+        low, high = self.box[axis], self.box[axis + 2]
+        return low + (high - low) * ((np.arange(cells) + 0.5) / cells + self.shift[axis])
+
+    def centres(self, rows: int, columns: int) -> Floats:
+        """Return what every cell looks at, (rows * columns, 2) float32, row by row."""
+        grid = np.meshgrid(self.along(rows, 0), self.along(columns, 1), indexing="ij")
+        return np.stack(grid, axis=-1).reshape(-1, 2).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +139,24 @@ def distance_field(grey: Grey, patches: PatchBank, backbone: Backbone, preproces
 
     Where several views look at a place it is their mean; NaN where none does.
     """
-    places, (rows, columns), boxes = see(grey, patches.views, backbone, preprocessing)
-    maps = patches.distances(places).reshape(len(boxes), rows, columns)
-    return lay_over(maps, boxes)
+    places, (rows, columns), looks = see(grey, patches.views, patches.shift, backbone, preprocessing)
+    maps = patches.distances(places).reshape(len(looks), rows, columns)
+    return lay_over(maps, looks)
 
 
 def see(
-    grey: Grey, views: tuple[str, ...], backbone: Backbone, preprocessing: Preprocessing
-) -> tuple[Places, tuple[int, int], list[Box]]:
+    grey: Grey,
+    views: tuple[str, ...],
+    shift: tuple[float, float],
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+) -> tuple[Places, tuple[int, int], list[Look]]:
     """Return what the backbone sees at the places of an image.
+
+    Parameters
+    ----------
+    shift
+        Of the backbone's map; see `feature_maps.measure_shift`.
 
     Returns
     -------
@@ -131,28 +164,33 @@ def see(
         View by view, row by row; a mirrored view is turned back first, so columns run as in the image.
     grid : tuple of int
         Rows and columns of one view's places.
-    boxes : list of Box
-        Where each view looks; see `view_box`.
+    looks : list of Look
+        Where each view looks.
     """
     size, short = preprocessing.size, preprocessing.resize_short
     cut = make_views(grey, views, size, short)
     maps = backbone.embed_map(to_batch(cut, preprocessing.mean, preprocessing.std))
+    looks = []
     for at, view in enumerate(views):
-        if view.endswith("-flip"):
+        mirrored = view.endswith("-flip")
+        if mirrored:
             maps[at] = maps[at, :, :, ::-1].copy()
-    boxes = [view_box(view, grey.shape[0], grey.shape[1], size, short) for view in views]
+        box = view_box(view, grey.shape[0], grey.shape[1], size, short)
+        looks.append(Look(box, (shift[0], -shift[1] if mirrored else shift[1])))
     rows, columns = maps.shape[2:]
-    positions = [_centres(box, rows, columns) for box in boxes]
-    return Places(patches_of(maps), np.concatenate(positions)), (rows, columns), boxes
+    positions = [look.centres(rows, columns) for look in looks]
+    return Places(patches_of(maps), np.concatenate(positions)), (rows, columns), looks
 
 
-def lay_over(maps: Floats, boxes: list[Box], side: int = FIELD) -> Floats:
+def lay_over(maps: Floats, looks: list[Look], side: int = FIELD) -> Floats:
     """Return the mean of the views' maps (A, h, w), each put where it looks; (side, side), NaN elsewhere."""
     total, seen = np.zeros((side, side)), np.zeros((side, side))
-    for values, (top, left, bottom, right) in zip(maps, boxes, strict=True):
-        down, in_rows = _weights(values.shape[0], side, top, bottom)
-        across, in_columns = _weights(values.shape[1], side, left, right)
-        inside = np.outer(in_rows, in_columns)
+    points = (np.arange(side) + 0.5) / side
+    for values, look in zip(maps, looks, strict=True):
+        top, left, bottom, right = look.box
+        down = _weights(points, look.along(values.shape[0], 0))
+        across = _weights(points, look.along(values.shape[1], 1))
+        inside = np.outer((points >= top) & (points <= bottom), (points >= left) & (points <= right))
         total += np.where(inside, down @ values @ across.T, 0.0)
         seen += inside
     return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(np.float32)
@@ -161,7 +199,10 @@ def lay_over(maps: Floats, boxes: list[Box], side: int = FIELD) -> Floats:
 def resample(field: Floats, height: int, width: int) -> Floats:
     """Return a field over the whole image in its pixels, (height, width) float32; bilinear, NaN stays NaN."""
     rows, columns = field.shape
-    down, across = _weights(rows, height, 0.0, 1.0)[0], _weights(columns, width, 0.0, 1.0)[0]
+    down, across = (
+        _weights((np.arange(to) + 0.5) / to, (np.arange(cells) + 0.5) / cells)
+        for cells, to in ((rows, height), (columns, width))
+    )
     known = ~np.isnan(field)
     values = down @ np.where(known, field, 0.0) @ across.T
     share = down @ known @ across.T
@@ -204,26 +245,12 @@ def _half_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return hull[:-1]
 
 
-def _centres(box: Box, rows: int, columns: int) -> Floats:
-    top, left, bottom, right = box
-    down = top + (bottom - top) * (np.arange(rows) + 0.5) / rows
-    across = left + (right - left) * (np.arange(columns) + 0.5) / columns
-    return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
+def _weights(points: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return linear interpolation from evenly spaced centres to points, (points, centres); rows sum to 1.
 
-
-def _weights(
-    cells: int, side: int, low: float, high: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return linear interpolation from cells between `low` and `high` to `side` points over [0, 1].
-
-    Returns
-    -------
-    weights : numpy.ndarray
-        (side, cells) float64; each row sums to 1; beyond the outermost centres the outermost cell counts.
-    inside : numpy.ndarray
-        (side,) bool: whether the point lies between `low` and `high`.
+    Beyond the outermost centres the outermost counts.
     """
-    points = (np.arange(side) + 0.5) / side
-    at = np.clip((points - low) / (high - low) * cells - 0.5, 0.0, cells - 1.0)
-    weights = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None]))
-    return weights, (points >= low) & (points <= high)
+    cells = len(centres)
+    step = centres[1] - centres[0] if cells > 1 else 1.0
+    at = np.clip((points - centres[0]) / step, 0.0, cells - 1.0)
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None])))

@@ -73,7 +73,8 @@ def receive(site: Site, number: int, patient: str, series: int = 1) -> str:
     site.receive(
         image(
             np.random.default_rng(number).integers(0, 4096, (130, 130)), stored=12, PatientID=patient,
-            StudyInstanceUID=study, SeriesInstanceUID=f"{study}.{series}", SOPInstanceUID=f"{study}.{series}.1", ViewPosition="PA",
+            StudyInstanceUID=study, SeriesInstanceUID=f"{study}.{series}", ViewPosition="PA",
+            SOPInstanceUID=f"{study}.{series}.1",
         )
     )  # fmt: skip
     return study

@@ -18,7 +18,7 @@ from dicom_node.score.salad import K
 from dicom_node.score.salad_network import CHANNELS, SIZE, levels
 from training.salad_build import SaladOrder, SaladSummary, build_salad
 from training.terminal import FAILED, UNUSABLE, Reporter, exit_codes
-from training.train_salad import Epoch, Recipe, default_device
+from training.train_salad import Epoch, Recipe, pick_device
 
 PAPER = Recipe()
 
@@ -107,7 +107,7 @@ def train_salad(
                 maximum_age=population_maximum_age,
             ),
             rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
-            device=default_device() if device == "auto" else device,
+            device=pick_device(device),
             checkpoint_seconds=checkpoint_seconds,
         )
     with exit_codes(FAILED), Reporter("reading", "read") as reporter:

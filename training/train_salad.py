@@ -92,9 +92,21 @@ class _State:
     curve: list[Epoch] = field(default_factory=list)
 
 
-def default_device() -> str:
-    """Return "cuda" where there is a GPU, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def pick_device(wanted: str) -> str:
+    """Return the torch device of that name; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    BankError
+        If this machine, or this build of torch, does not have it.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    have = ("cpu", *(("cuda", *(f"cuda:{number}" for number in range(gpus))) if gpus else ()))
+    if wanted == "auto":
+        return "cuda" if gpus else "cpu"
+    if wanted not in have:
+        raise BankError(f"device is {wanted!r}; here are {', '.join(have)}, or auto")
+    return wanted
 
 
 def train(

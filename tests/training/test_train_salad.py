@@ -283,6 +283,7 @@ def test_a_training_that_was_killed_goes_on_and_makes_the_same_bank(tmp_path: Pa
         (("--size", 100), 2, "4 times a power of two"),
         (("--calibration", 1.5), 2, "--calibration is 1.5"),
         (("--fpr", 1), 2, "--fpr is 1"),
+        (("--device", "abacus"), 2, "device is 'abacus'; here are cpu"),
         ((), 1, "holds no DICOM, PNG or JPEG file"),
     ],
 )

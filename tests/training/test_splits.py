@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from dicom_node.domain.errors import BankError
 from tests.training.test_build import dicom, pictures
+from training.cli import app
 from training.manifest import read_entries
 from training.splits import describe, split, write_manifest
 
@@ -77,3 +79,14 @@ def test_pictures_are_patients_of_their_own_and_copies_stay_together(tmp_path: P
 def test_shares_that_leave_no_bank_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BankError, match="leave nothing for the bank"):
         split(describe(pictures(tmp_path / "in", 1), 0), 0.5, 0.5)
+
+
+def test_the_command_writes_a_manifest_that_a_build_takes(tmp_path: Path) -> None:
+    folder, out = pictures(tmp_path / "in", 20), tmp_path / "split.csv"
+    options = ["split", "--images", str(folder), "--out", str(out), "--seed", "4"]
+    told = CliRunner().invoke(app, options)
+    assert told.exit_code == 0
+    entries = read_entries(out, b"x")
+    counts = {side: sum(entry.split == side for entry in entries) for side in ("bank", "calibration", "test")}
+    assert told.output == f"{out}: " + ", ".join(f"{count} {side}" for side, count in counts.items()) + "\n"
+    assert CliRunner().invoke(app, [*options, "--calibration", "0.9", "--test", "0.2"]).exit_code == 1

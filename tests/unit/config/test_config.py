@@ -117,3 +117,20 @@ def test_a_time_without_end_is_a_fault_and_no_node_that_waits_for_ever(tmp_path:
     section, name = key.split(".")
     with pytest.raises(ConfigError, match=key):
         load(_write(tmp_path, f"[{section}]\n{name} = inf\n"))
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("0 3 * *", "'0 3 * *' is no cron expression of five fields"),
+        ("0 3 * * noday", "no cron expression of five fields"),
+        ("61 3 * * sun", "no cron expression of five fields"),
+        ("0 3 * * 0", "'0 3 * * 0' numbers the days of the week; name them"),
+    ],
+)
+def test_a_schedule_that_is_none_or_may_mean_another_day_is_a_fault(cron: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(flags={"bank": {"schedule": {"cron": cron}}})
+    assert "bank.schedule.cron: " in str(caught.value)
+    assert told in str(caught.value)
+    assert load(flags={"bank": {"schedule": {"cron": "0 3 * * sun"}}}).bank.schedule.rebuild == "marked-normal"

@@ -31,7 +31,7 @@ def roll_back(root: Path, engine: Engine, now: datetime) -> tuple[str, ...]:
     before = store.active()
     names = store.rollback()
     with writing(engine) as conn:
-        events.record(conn, now, "bank.rolled_back", names=list(names), before=list(before))
+        events.record(conn, now, "bank.rolledback", names=list(names), before=list(before))
     return names
 
 

@@ -98,7 +98,7 @@ def rebuild(
             BankStore(root).replace(verdict["active"], verdict["active_hash"], verdict["bank"], clock())
     except BankError as error:
         with writing(engine) as conn:
-            events.record(conn, clock(), "bank.rebuild_failed", reason=str(error)[:1000])
+            events.record(conn, clock(), "bank.failed", reason=str(error)[:1000])
         raise
     with writing(engine) as conn:
         told = {key: verdict[key] for key in ("bank", "bank_hash", "state", "reasons")}

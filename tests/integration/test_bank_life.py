@@ -122,7 +122,7 @@ def test_a_bank_that_is_not_worse_takes_the_place_of_the_active_one(site: Site, 
         }
     ]  # fmt: skip
     assert banks.roll_back(held.root, site.engine, site.clock()) == ("old",)
-    assert details(site, "bank.rolled_back") == [{"names": ["old"], "before": ["new"]}]
+    assert details(site, "bank.rolledback") == [{"names": ["old"], "before": ["new"]}]
 
 
 @pytest.mark.parametrize("state", ["worse", "undecided"])
@@ -162,7 +162,7 @@ def test_what_goes_wrong_leaves_the_old_bank_and_is_an_event(
     with pytest.raises(BankError, match=told):
         rebuild(held.root, site.engine, site.files, wish, site.clock, held.build)
     assert held.store.active() == ("old",)
-    assert [told in event["reason"] for event in details(site, "bank.rebuild_failed")] == [True]
+    assert [told in event["reason"] for event in details(site, "bank.failed")] == [True]
 
 
 def test_a_bank_activated_meanwhile_is_not_replaced(site: Site, held: Banks) -> None:
@@ -210,7 +210,7 @@ def test_one_bank_that_cannot_be_rebuilt_does_not_hold_up_the_next(site: Site, h
     assert told["bank"] == "new"
     assert held.store.active() == ("third", "new")
     assert held.asked[0][-4:] == ["--labelled", "labels.csv", "--images", "normals"]
-    assert len(details(site, "bank.rebuild_failed")) == 1
+    assert len(details(site, "bank.failed")) == 1
 
 
 def test_banks_of_no_more_use_are_found_and_removed_only_when_told_to(site: Site, held: Banks) -> None:

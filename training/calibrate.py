@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score import knn
 from training.dataset import Item
+from training.index import Exact
 
 Vectors = npt.NDArray[np.float32]
 
 LEAVE_ONE_OUT = "leave-one-out"
+
+_IMAGES = 256
+"""Images compared with the bank at once."""
 
 
 def unique_rows(items: Sequence[Item]) -> list[int]:
@@ -66,15 +69,28 @@ def split_patients(items: Sequence[Item], wanted: float, seed: int) -> tuple[lis
     return bank, sorted(calibration)
 
 
-def score_against(bank: Vectors, queries: Vectors, k: int) -> npt.NDArray[np.float64]:
-    """Return the scores (Q,) of images whose vectors (Q, A, D') are not in the bank's (N, A, D')."""
-    index = _index(bank)
-    count, views, dim = queries.shape
-    distances, _ = knn.nearest(index, queries.reshape(-1, dim), k)
-    return knn.geometric_mean(knn.kth_distance(distances, k).reshape(count, views))
+def score_against(
+    bank: Vectors, queries: Vectors, k: int, index: knn.Index | None = None
+) -> npt.NDArray[np.float64]:
+    """Return the scores (Q,) of images whose vectors (Q, A, D') are not in the bank's (N, A, D').
+
+    Parameters
+    ----------
+    index
+        Searches the bank as the node will; by default every vector is compared.
+    """
+    searched = index or _exact(bank)
+    kth = np.empty(queries.shape[:2], dtype=np.float64)
+    for at in range(0, len(queries), _IMAGES):
+        part = queries[at : at + _IMAGES]
+        distances, _ = knn.nearest(searched, part.reshape(-1, part.shape[2]), k)
+        kth[at : at + _IMAGES] = knn.kth_distance(distances, k).reshape(part.shape[:2])
+    return knn.geometric_mean(kth)
 
 
-def score_leave_one_out(bank: Vectors, patients: Sequence[str], k: int) -> npt.NDArray[np.float64]:
+def score_leave_one_out(
+    bank: Vectors, patients: Sequence[str], k: int, index: knn.Index | None = None
+) -> npt.NDArray[np.float64]:
     """Return the score (N,) of every bank image against the bank without its own patient's images.
 
     Parameters
@@ -85,6 +101,8 @@ def score_leave_one_out(bank: Vectors, patients: Sequence[str], k: int) -> npt.N
         Whose image each is.
     k
         From 1. With one image a patient and one view this is the (k + 1)-th distance in the whole bank.
+    index
+        As for `score_against`.
 
     Raises
     ------
@@ -97,15 +115,13 @@ def score_leave_one_out(bank: Vectors, patients: Sequence[str], k: int) -> npt.N
     largest = int(np.bincount(owners).max()) * views
     if count * views < largest + k:
         raise BankError(f"leave-one-out needs {k} vectors of other patients; one patient has {largest} of all")
-    index = _index(bank)
+    searched = index or _exact(bank)
     kth = np.empty((count, views), dtype=np.float64)
     for row in range(count):
-        distances, rows = knn.nearest(index, bank[row], largest + k)
+        distances, rows = knn.nearest(searched, bank[row], largest + k)
         kth[row] = knn.kth_distance_without(distances, owners[rows // views], int(owners[row]), k)
     return knn.geometric_mean(kth)
 
 
-def _index(bank: Vectors) -> knn.Index:
-    index: knn.Index = faiss.IndexFlatL2(bank.shape[2])
-    index.add(np.ascontiguousarray(bank.reshape(-1, bank.shape[2])))  # type: ignore[attr-defined]
-    return index
+def _exact(bank: Vectors) -> knn.Index:
+    return Exact(bank.reshape(-1, bank.shape[2]))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +25,13 @@ from dicom_node import __version__
 from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import Backbone
 from dicom_node.score.durable import sync_folder, write_synced
-from dicom_node.score.scoring import embed_views
 from training.dataset import Item, Reader
+from training.engines import engine
 from training.manifest import Entry
+from training.mapped import spool
 
 SHARD = 32
-"""Files in a shard: at most this much work is lost by a kill, and this many images are in memory at once."""
+"""Files in a shard: for each core at most this much is lost by a kill, and this many images are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Embedded:
     items
         One for each usable file.
     features
-        (N, A, D) float32, the backbone's, before any head.
+        (N, A, D) float32, the backbone's, before any head; read-only, in a file (see `mapped`).
     skipped
         (file name, reason) of each file left out.
     reused
@@ -101,6 +100,7 @@ def embed_entries(
     backbone: Backbone,
     folder: Path,
     progress: Callable[[int], None],
+    where: str = "local",
 ) -> Embedded:
     """Embed every file, reusing shards that an earlier attempt with the same recipe finished.
 
@@ -110,47 +110,51 @@ def embed_entries(
         Where shards are kept.
     progress
         Told how many files each step has done.
+    where
+        One of `engines.ENGINES`; the features are the same.
     """
     recipe = _recipe(reader, backbone)
+    shards = [entries[at : at + SHARD] for at in range(0, len(entries), SHARD)]
+    places = [folder / f"{_shard_key(recipe, shard)}.safetensors" for shard in shards]
+    todo = []
+    for number, (shard, place) in enumerate(zip(shards, places, strict=True)):
+        if _load_shard(place) is None:
+            todo.append(number)
+        else:
+            progress(len(shard))
+    reused = len(entries) - sum(len(shards[number]) for number in todo)
+    for at, (items, features) in engine(where)([shards[number] for number in todo], reader, backbone):
+        _save_shard(places[todo[at]], items, features)
+        progress(len(shards[todo[at]]))
+    return _together(shards, places, (len(reader.views), backbone.dim), reused)
+
+
+def _together(
+    shards: Sequence[Sequence[Entry]], places: Sequence[Path], tail: tuple[int, int], reused: int
+) -> Embedded:
+    """Read finished shards back, one after another."""
     items: list[Item] = []
-    parts: list[npt.NDArray[np.float32]] = []
     skipped: list[tuple[str, str]] = []
     paths: list[Path] = []
-    reused = 0
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        for at in range(0, len(entries), SHARD):
-            shard = entries[at : at + SHARD]
-            path = folder / f"{_shard_key(recipe, shard)}.safetensors"
-            loaded = _load_shard(path)
+
+    def features() -> Iterator[npt.NDArray[np.float32]]:
+        for shard, place in zip(shards, places, strict=True):
+            loaded = _load_shard(place)
             if loaded is None:
-                loaded = _embed_shard(shard, reader, backbone, pool)
-                _save_shard(path, *loaded)
-            else:
-                reused += len(shard)
-            found, features = loaded
-            skipped += [(e.path.name, i.skipped) for e, i in zip(shard, found, strict=True) if i.skipped]
-            items += [item for item in found if not item.skipped]
-            paths += [e.path for e, i in zip(shard, found, strict=True) if not i.skipped]
-            parts.append(features)
-            progress(len(shard))
-    return Embedded(items, np.concatenate(parts), skipped, reused, paths)
+                raise BankError(
+                    f"{place.name} of {place.parent.name} was changed during the build; start it again"
+                )
+            found, part = loaded
+            for entry, item in zip(shard, found, strict=True):
+                if item.skipped:
+                    skipped.append((entry.path.name, item.skipped))
+                else:
+                    items.append(item)
+                    paths.append(entry.path)
+            yield part
 
-
-def _embed_shard(
-    shard: Sequence[Entry], reader: Reader, backbone: Backbone, pool: ThreadPoolExecutor
-) -> tuple[list[Item], npt.NDArray[np.float32]]:
-    items, views = [], []
-    parts = [np.empty((0, len(reader.views), backbone.dim), dtype=np.float32)]
-    for item, cut in pool.map(reader.read, shard):
-        items.append(item)
-        if cut is not None:
-            views.append(cut)
-        if len(views) * len(reader.views) >= 32:
-            parts.append(embed_views(backbone, np.stack(views), reader.preprocessing))
-            views.clear()
-    if views:
-        parts.append(embed_views(backbone, np.stack(views), reader.preprocessing))
-    return items, np.concatenate(parts)
+    spooled = spool(features(), tail, places[0].parent)
+    return Embedded(items, spooled, skipped, reused, paths)
 
 
 def _recipe(reader: Reader, backbone: Backbone) -> dict[str, object]:

@@ -93,7 +93,16 @@ def _method(manifest: Manifest) -> tuple[str, ...]:
         f"- Input: window {prep.window}, rescale {prep.rescale}, mean {prep.mean}, std {prep.std}.",
         f"- Size {prep.size} pixels; before a crop the short side is {prep.resize_short}.",
         f"- Score: {_score(manifest)}.",
+        *_search(manifest),
     )
+
+
+def _search(manifest: Manifest) -> tuple[str, ...]:
+    index = manifest.index
+    if index is None:
+        return ()
+    found = f"{100 * index.recall:g} % of the true {index.recall_k} nearest ({index.recall_queries} queries)"
+    return (f"- Search: {index.kind}, {index.probes} of {index.lists} lists probed; it finds {found}.",)
 
 
 def _score(manifest: Manifest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from dicom_node.config import Eligibility
 from dicom_node.score.head import Head
@@ -13,6 +14,23 @@ from dicom_node.score.views import DEFAULT_VIEWS
 
 DEFAULT_PATCHES = 4000
 """Enough for a heat map of a chest; see tests/bench/bench_saliency.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOrder:
+    """How the bank is to be searched.
+
+    Attributes
+    ----------
+    kind
+        "flat": every vector is compared. "ivf-flat": inverted lists, as many probed as the measured recall asks
+        for. "ivf-sq8": the same of vectors in 8 bits a number. "auto": flat, above `flat_up_to` ivf-flat.
+    flat_up_to
+        Vectors.
+    """
+
+    kind: Literal["auto", "flat", "ivf-flat", "ivf-sq8"] = "auto"
+    flat_up_to: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,10 @@ class Order:
         The backbone's weights file, and what is known of its origin.
     head, statistics
         As from `head_recipe.read_head`; by default the identity, and the backbone as published.
+    index
+        How it is searched.
+    engine
+        Where embedding runs, one of `engines.ENGINES`; the bank is the same.
     origin
         More to record in the manifest's recipe.
     """
@@ -61,6 +83,8 @@ class Order:
     keep_duplicates: bool = False
     drop_outliers: float = 0.0
     patches: int = DEFAULT_PATCHES
+    index: IndexOrder = field(default_factory=IndexOrder)
+    engine: str = "local"
     origin: Mapping[str, str | int | float] = field(default_factory=dict)
     population: Population = field(default_factory=Population)
     rules: Eligibility = field(default_factory=Eligibility)

@@ -11,13 +11,14 @@ from dicom_node.score.bank import FILES, WEIGHTS, Bank
 from dicom_node.score.batch_norm import FILE as STATISTICS
 from dicom_node.score.patch_bank import FILE as PATCHES
 from training.calibrate import LEAVE_ONE_OUT
+from training.index import index_of
 from training.order import Order
 
 REBUILT_FROM, REBUILD_INPUT = "rebuilt_from", "rebuild_input"
 
 _KNOWN = {
     *("seed", "calibration", "duplicates", "drop_outliers", "dropped_images", "rules", "patches"),
-    *(REBUILT_FROM, REBUILD_INPUT),
+    *("index", "flat_up_to", REBUILT_FROM, REBUILD_INPUT),
 }
 
 
@@ -68,6 +69,7 @@ def order_like(bank: Bank, folder: Path, *, images: Path, name: str, calibration
         keep_duplicates=recipe.get("duplicates") == "kept",
         drop_outliers=float(recipe.get("drop_outliers", 0.0)),
         patches=int(recipe.get("patches", 0)),
+        index=index_of(recipe),
         population=manifest.population,
         rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules),
         head=bank.head,

@@ -10,12 +10,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +23,7 @@ from dicom_node.score.batch_norm import FILE as STATISTICS
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.head import Head, load_head, save_head
+from dicom_node.score.index_file import MAPPED_FROM, IndexFile, flat_parts, open_index
 from dicom_node.score.knn import Index
 from dicom_node.score.manifest import BankKind, Manifest, parse_manifest
 from dicom_node.score.patch_bank import FILE as PATCHES
@@ -45,12 +45,12 @@ NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """A bank in memory; every byte of it was checked against the manifest's hashes.
+    """A bank in memory; every byte of it was checked against the manifest's hashes when it was loaded.
 
     Attributes
     ----------
     index
-        Flat FAISS index over (M, D') unit vectors, image by image, view by view.
+        Over (M, D') unit vectors, image by image, view by view; mapped from its file where that is large.
     images
         Identifier of each normal image: the SHA-256 of its file, shortened; nothing of the patient.
     statistics
@@ -72,7 +72,7 @@ class Bank:
 def write_bank(
     folder: Path,
     *,
-    vectors: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32] | IndexFile,
     head: Head,
     calibration: Calibration,
     images: Sequence[str],
@@ -87,7 +87,8 @@ def write_bank(
     folder
         Where the bank will be; its name is the bank's. Must not exist.
     vectors
-        (M, D') float32, unit L2, image by image, view by view.
+        (M, D') float32, unit L2, image by image, view by view; or the index over them, written already, whose
+        file is moved into the bank.
     facts
         The manifest's other fields; counts, hashes, dim and threshold are filled in here.
     statistics
@@ -100,20 +101,24 @@ def write_bank(
     BankError
         If the folder exists, the name is unfit, or the parts do not fit each other.
     """
-    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
-        raise BankError("the bank's vectors are not of unit length")
-    index = faiss.IndexFlatL2(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-    contents = {INDEX: faiss.serialize_index(index).tobytes(), HEAD: save_head(head)}
+    if isinstance(vectors, IndexFile):
+        shape: tuple[int, ...] = (vectors.vectors, vectors.dim)
+        stored: bytes | Path = vectors.path
+        facts = {**facts, "index": vectors.facts}
+    else:
+        if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
+            raise BankError("the bank's vectors are not of unit length")
+        shape, stored = vectors.shape, b"".join(flat_parts(vectors))
+    contents: dict[str, bytes | Path] = {INDEX: stored, HEAD: save_head(head)}
     contents |= {STATISTICS: statistics} if statistics else {}
     contents |= {} if patches is None else {PATCHES: save_patches(patches)}
-    values = {**facts, "head": head.description, "dim": vectors.shape[1], "vectors": vectors.shape[0]}
+    values = {**facts, "head": head.description, "dim": shape[1], "vectors": shape[0]}
     return write_files(folder, contents, calibration=calibration, images=images, facts=values)
 
 
 def write_files(
     folder: Path,
-    contents: dict[str, bytes],
+    contents: Mapping[str, bytes | Path],
     *,
     calibration: Calibration,
     images: Sequence[str],
@@ -124,7 +129,7 @@ def write_files(
     Parameters
     ----------
     contents
-        What is particular to the kind, by file name.
+        What is particular to the kind, by file name; a path is a file of the same file system, and is moved.
     facts
         The manifest's other fields, shape and head included.
     """
@@ -141,7 +146,7 @@ def write_files(
     values = {
         **facts,
         "name": name,
-        "files": {file: _sha256(content) for file, content in contents.items()},
+        "files": {file: _sha256_of(content) for file, content in contents.items()},
         "normal_images": len(images),
         "calibration_images": len(calibration.scores),
         "threshold": calibration.threshold(facts["false_positive_rate"]),
@@ -156,7 +161,10 @@ def write_files(
     staging.mkdir()
     try:
         for file, content in [*contents.items(), (MANIFEST, manifest.to_json())]:
-            write_synced(staging / file, content)
+            if isinstance(content, Path):
+                content.rename(staging / file)
+            else:
+                write_synced(staging / file, content)
         sync_folder(staging)
         staging.rename(folder)
     except OSError as error:
@@ -188,17 +196,10 @@ def load_bank(folder: Path) -> Bank:
     BankError
         If a file is missing or is not what its hash says; names the file, the hash seen and the one expected.
     """
-    manifest, contents = read_files(folder, "deep-knn", FILES, (STATISTICS, PATCHES))
+    files = tuple(file for file in FILES if file != INDEX)
+    manifest, contents = read_files(folder, "deep-knn", files, (STATISTICS, PATCHES))
     calibration, images = read_calibration(manifest, contents)
-    try:
-        index = faiss.deserialize_index(np.frombuffer(contents[INDEX], dtype=np.uint8))
-    except RuntimeError as error:
-        raise BankError(f"bank {folder.name} cannot be read: {error}") from error
-    shape = (index.ntotal, index.d)
-    if shape != (manifest.vectors, manifest.dim):
-        raise BankError(
-            f"bank {folder.name}: the index is {shape}; the manifest says {manifest.vectors, manifest.dim}"
-        )
+    index = _load_index(folder, manifest)
     head, statistics = load_head(contents[HEAD]), contents.get(STATISTICS, b"")
     patches = load_patches(contents[PATCHES]) if PATCHES in contents else None
     return Bank(manifest, manifest.bank_hash, index, head, calibration, images, statistics, patches)
@@ -224,10 +225,8 @@ def read_files(
         raise BankError(f"bank {folder.name} is of kind {manifest.kind}; {kind} was asked for")
     contents = {}
     for file in [*files, *(file for file in optional if file in manifest.files)]:
-        content = contents[file] = _read(folder, file)
-        seen, expected = _sha256(content), manifest.files.get(file)
-        if seen != expected:
-            raise BankError(f"bank {folder.name}: {file} has SHA-256 {seen}; the manifest says {expected}")
+        contents[file] = _read(folder, file)
+        _verify(folder, manifest, file, contents[file])
     return manifest, contents
 
 
@@ -270,8 +269,29 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _load_index(folder: Path, manifest: Manifest) -> Index:
+    """Open the index: read and checked, or, where it is large, checked as a stream and then mapped."""
+    path = folder / INDEX
+    large = path.is_file() and path.stat().st_size >= MAPPED_FROM
+    source = path if large else _read(folder, INDEX)
+    _verify(folder, manifest, INDEX, source)
+    try:
+        return open_index(source, manifest.index, (manifest.vectors, manifest.dim))
+    except BankError as error:
+        raise BankError(f"bank {folder.name}: {error}") from error
+
+
+def _verify(folder: Path, manifest: Manifest, file: str, content: bytes | Path) -> None:
+    seen, expected = _sha256_of(content), manifest.files.get(file)
+    if seen != expected:
+        raise BankError(f"bank {folder.name}: {file} has SHA-256 {seen}; the manifest says {expected}")
+
+
+def _sha256_of(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(folder: Path, file: str) -> bytes:

@@ -22,7 +22,7 @@ from dicom_node.score.views import PLACED, VIEWS
 
 SCHEMA_VERSION = 1
 
-LATER = ("kind", "salad")
+LATER = ("kind", "salad", "index")
 """Fields that came after the first banks."""
 
 BankKind = Literal["deep-knn", "salad"]
@@ -167,6 +167,28 @@ class SaladFacts(_Part):
     reconstruction: Literal["l1", "mse"]
 
 
+class IndexFacts(_Part):
+    """How a bank too large to compare with every vector is searched (see `index_file`).
+
+    Attributes
+    ----------
+    kind
+        "ivf-flat": inverted lists of whole vectors; "ivf-sq8": of vectors in 8 bits a number.
+    lists, probes
+        How many there are, and how many are searched for a query.
+    recall
+        Share of the true `recall_k` nearest vectors that the search found, over `recall_queries` vectors of
+        normals not in the bank (with leave-one-out: of the bank, without their own image), when it was built.
+    """
+
+    kind: Literal["ivf-flat", "ivf-sq8"]
+    lists: Annotated[int, Field(ge=1)]
+    probes: Annotated[int, Field(ge=1)]
+    recall: Annotated[float, Field(ge=0, le=1)]
+    recall_k: Annotated[int, Field(ge=1)]
+    recall_queries: Annotated[int, Field(ge=1)]
+
+
 class Manifest(_Part):
     """Everything a score depends on, and what people should know of a bank.
 
@@ -174,6 +196,8 @@ class Manifest(_Part):
     ----------
     kind
         "deep-knn", or "salad", which has `salad`; there vectors are memory rows and k is the number K of rows.
+    index
+        None where every query is compared with every vector.
     files
         SHA-256 of every other file of the bank.
     views
@@ -194,6 +218,7 @@ class Manifest(_Part):
     schema_version: Literal[1] = 1
     kind: BankKind = "deep-knn"
     salad: SaladFacts | None = None
+    index: IndexFacts | None = None
     name: str
     created_at: str
     files: dict[str, _Sha256]

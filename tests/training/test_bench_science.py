@@ -91,7 +91,7 @@ def test_held_out_normals_are_in_the_bank_of_the_ranking_and_not_in_that_of_the_
     rng = np.random.default_rng(1)
     train, test = (rng.normal(size=(n, 1, 5)).astype(np.float32) for n in (30, 14))
     test[0] = train[features.data.held_out][0]
-    found = bench_rows.outcomes(features, train, test, (1,))[1]
+    found = bench_rows.clean(features, train, test, (1,))[1]
     assert found.test[0] == pytest.approx(1e-6)
     assert found.operating[0] > 1e-3
     assert found.held.shape == (features.data.held_out.sum(),)
@@ -100,12 +100,21 @@ def test_held_out_normals_are_in_the_bank_of_the_ranking_and_not_in_that_of_the_
 
 def test_contaminants_are_the_stated_share_of_the_bank_and_change_with_the_seed(features: Features) -> None:
     clean = bench_rows.zero_shot(1, 1, "127", features, 0)
-    dirty = [bench_rows.contaminated(0.05, 1, features, seed) for seed in range(4)]
+    dirty = [bench_rows.contaminated(0.05, 0.0, 1, features, seed) for seed in range(4)]
     assert (dirty[0].test <= clean.test + 1e-9).all()
     assert (dirty[0].test < clean.test).any(), "some of the pool stand in the bank"
     assert len({tuple(one.test.tolist()) for one in dirty}) > 1
     with pytest.raises(BankError, match="contaminants are needed, there are 4"):
-        bench_rows.contaminated(0.5, 1, features, 0)
+        bench_rows.contaminated(0.5, 0.0, 1, features, 0)
+
+
+def test_a_bank_that_leaves_out_its_farthest_images_is_smaller_and_scores_no_lower(features: Features) -> None:
+    for share in (0.0, 0.05):
+        dirty = bench_rows.contaminated(share, 0.0, 1, features, 0)
+        cleaned = bench_rows.contaminated(share, 0.1, 1, features, 0)
+        assert (cleaned.test >= dirty.test - 1e-9).all()
+        assert (cleaned.test > dirty.test).any()
+        assert (cleaned.operating >= dirty.operating - 1e-9).all()
 
 
 def scores(labels: np.ndarray, seed: int, gain: float) -> np.ndarray:

@@ -299,6 +299,7 @@ def test_the_same_file_is_cut_the_same_under_any_name_and_otherwise_in_another_d
     assert len(draw_views(np.random.default_rng(0), 3)) == 3
 
 
+@pytest.mark.slow
 def test_a_training_killed_by_the_command_line_goes_on_and_makes_the_same_head(tmp_path: Path) -> None:
     images = pictures(tmp_path / "in", 22)
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score.bank import load_bank
 from dicom_node.score.bank_store import BankStore
+from dicom_node.score.head import Head
 from dicom_node.score.manifest import Population, Preprocessing
 from tests.training.test_build import AT, ROOT, built, environment, order, pictures
 from training.embed import SHARD
@@ -177,3 +179,15 @@ def test_a_rebuild_that_was_killed_goes_on_and_ends_the_same(stage: str, active:
     assert (verdict["state"], verdict["bank"]) == ("not worse", "chest-r1")
     assert load_bank(banks / "chest-r1").manifest.recipe[REBUILD_INPUT]
     assert sorted(path.name for path in banks.iterdir()) == ["chest", "chest-r1"]
+
+
+def test_the_head_of_the_bank_is_used_as_it_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(8, 1280)).astype(np.float32)
+    head = Head((("adaptor", weight, np.zeros(8, dtype=np.float32)),))
+    built(order(pictures(tmp_path / "in", 40), tmp_path / "banks", name="chest", calibration=0.25, head=head))
+    verdict = rebuilt(tmp_path / "banks" / "chest", pictures(tmp_path / "in", 60, first=40))
+    files = [tmp_path / "banks" / name / "head.safetensors" for name in ("chest", verdict.bank)]
+    assert files[0] != files[1]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert load_bank(files[1].parent).manifest.head == "linear 1280-8"

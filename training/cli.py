@@ -93,7 +93,7 @@ def build(
         int, typer.Option(min=0, help="Patches of normals that the bank keeps for heat maps; 0 for none.")
     ] = DEFAULT_PATCHES,
     index: Annotated[
-        Literal["auto", "flat", "ivf-flat", "ivf-sq8"],
+        Literal["auto", "flat", "ivf-flat", "ivf-fp16"],
         typer.Option(help="flat compares every vector; ivf probes lists, recall measured; auto goes by size."),
     ] = "auto",
     flat_up_to: Annotated[

@@ -119,9 +119,11 @@ def build_index(
 
 
 def list_count(vectors: int) -> int:
-    """Return how many lists there are: a power of two near twice the square root, each with `POINTS` to learn."""
-    wanted = min(MOST_LISTS, 2 * vectors**0.5, vectors / POINTS)
-    return 1 << max(0, int(np.log2(max(1.0, wanted))))
+    """Return how many lists there are: a power of two near the square root, each with `POINTS` to learn from."""
+    lists = min(MOST_LISTS, 1 << round(np.log2(max(1, vectors)) / 2))
+    while lists > 1 and lists * POINTS > vectors:
+        lists //= 2
+    return lists
 
 
 def _trained(kind: str, vectors: Vectors, random: np.random.Generator, seed: int) -> Any:
@@ -132,7 +134,7 @@ def _trained(kind: str, vectors: Vectors, random: np.random.Generator, seed: int
         index = faiss.IndexIVFFlat(centres, dim, lists)
     else:
         index = faiss.IndexIVFScalarQuantizer(
-            centres, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2
+            centres, dim, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2
         )
     index.cp.seed = seed % 2**31
     chosen = random.choice(len(vectors), min(len(vectors), POINTS * lists), replace=False)

@@ -24,12 +24,12 @@ class IndexOrder:
     ----------
     kind
         "flat": every vector is compared. "ivf-flat": inverted lists, as many probed as the measured recall asks
-        for. "ivf-sq8": the same of vectors in 8 bits a number. "auto": flat, above `flat_up_to` ivf-flat.
+        for. "ivf-fp16": the same of numbers in 16 bits, in half the room. "auto": flat, above `flat_up_to` ivf-flat.
     flat_up_to
         Vectors.
     """
 
-    kind: Literal["auto", "flat", "ivf-flat", "ivf-sq8"] = "auto"
+    kind: Literal["auto", "flat", "ivf-flat", "ivf-fp16"] = "auto"
     flat_up_to: int = 1_000_000
 
 

@@ -159,7 +159,7 @@ def open_index(source: bytes | Path, facts: IndexFacts | None, shape: tuple[int,
             raise BankError(f"the index is {type(index).__name__}; the manifest says flat")
         flat: Index = index
         return flat
-    wanted = {"ivf-flat": faiss.IndexIVFFlat, "ivf-sq8": faiss.IndexIVFScalarQuantizer}[facts.kind]
+    wanted = {"ivf-flat": faiss.IndexIVFFlat, "ivf-fp16": faiss.IndexIVFScalarQuantizer}[facts.kind]
     seen = (index.nlist, index.nprobe) if isinstance(index, faiss.IndexIVF) else None
     if not isinstance(index, wanted) or seen != (facts.lists, facts.probes):
         raise BankError(

@@ -173,7 +173,7 @@ class IndexFacts(_Part):
     Attributes
     ----------
     kind
-        "ivf-flat": inverted lists of whole vectors; "ivf-sq8": of vectors in 8 bits a number.
+        "ivf-flat": inverted lists of whole vectors; "ivf-fp16": of numbers in 16 bits, in half the room.
     lists, probes
         How many there are, and how many are searched for a query.
     recall
@@ -181,7 +181,7 @@ class IndexFacts(_Part):
         normals not in the bank (with leave-one-out: of the bank, without their own image), when it was built.
     """
 
-    kind: Literal["ivf-flat", "ivf-sq8"]
+    kind: Literal["ivf-flat", "ivf-fp16"]
     lists: Annotated[int, Field(ge=1)]
     probes: Annotated[int, Field(ge=1)]
     recall: Annotated[float, Field(ge=0, le=1)]

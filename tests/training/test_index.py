@@ -57,7 +57,7 @@ def test_up_to_the_limit_the_index_is_flat_and_above_it_is_not(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "faiss_kind"), [("ivf-flat", faiss.IndexIVFFlat), ("ivf-sq8", faiss.IndexIVFScalarQuantizer)]
+    ("kind", "faiss_kind"), [("ivf-flat", faiss.IndexIVFFlat), ("ivf-fp16", faiss.IndexIVFScalarQuantizer)]
 )
 def test_lists_are_written_as_faiss_itself_writes_them(
     kind: str, faiss_kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,10 +98,10 @@ def test_without_other_images_the_recall_is_that_of_the_banks_own_without_themse
 
 
 def test_a_compressed_index_that_cannot_reach_the_recall_is_not_built(tmp_path: Path) -> None:
-    near = unit(np.ones(16) + 1e-4 * np.random.default_rng(0).normal(size=(900, 2, 16)))
-    near[:20] = OTHERS[:20]  # stretch the range that 8 bits must cover
-    with pytest.raises(BankError, match=r"ivf-sq8 finds 0\.\d+ of the true neighbours even with all"):
-        build_index(IndexOrder("ivf-sq8"), near[:800], near[800:], 1, tmp_path, 0)
+    copies = np.repeat(BANK[:60], 25, axis=0)
+    near = unit(copies + 1e-5 * np.random.default_rng(0).normal(size=copies.shape))
+    with pytest.raises(BankError, match=r"ivf-fp16 finds 0\.\d+ of the true neighbours even with all"):
+        build_index(IndexOrder("ivf-fp16"), near, unit(BANK[:60] + 1e-5), 1, tmp_path, 0)
 
 
 def test_a_bank_with_lists_scores_as_the_flat_one_and_says_what_it_is(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_where_the_probed_lists_hold_too_few_vectors_all_are_searched() -> None:
     [
         ({"lists": 8}, r"\(16, 4\); the manifest says ivf-flat with \(8, 4\)"),
         ({"probes": 16}, r"with \(16, 16\)"),
-        ({"kind": "ivf-sq8"}, "IndexIVFFlat .* the manifest says ivf-sq8"),
+        ({"kind": "ivf-fp16"}, "IndexIVFFlat .* the manifest says ivf-fp16"),
     ],
 )
 def test_an_index_that_is_not_the_one_of_the_manifest_is_refused(said: dict[str, object], seen: str) -> None:

@@ -1,0 +1,164 @@
+"""Aligned-map kNN: distance to the nearest normals among maps of registered chests, in the normals' subspace.
+
+A method of this project beside the two papers. Knows nothing of headers, eligibility, or which bank is active.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_node import __version__
+from dicom_node.domain.errors import BankError
+from dicom_node.domain.types import Provenance, Score
+from dicom_node.score.align import Placement
+from dicom_node.score.aligned_bank import AlignedBank
+from dicom_node.score.aligned_maps import chest_maps, map_vectors
+from dicom_node.score.backbone import Backbone, TorchBackbone
+from dicom_node.score.pixels import Grey
+from dicom_node.score.views import make_views
+
+ALGORITHM = (
+    "k-nearest-neighbour distance among feature maps of registered chests, principal subspace of normals"
+)
+
+NEIGHBOURS = 5
+"""How many of the nearest normal images a score names."""
+
+DIGITS = 6
+"""Significant digits of a score; see `dicom_node.score.scoring`."""
+
+Vectors = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+log = logging.getLogger(__name__)
+
+
+def nearest(bank: Vectors, queries: Vectors, count: int) -> tuple[Floats, Rows]:
+    """Return squared Euclidean distances (Q, count) float64 to the nearest rows of a bank, and those rows.
+
+    Parameters
+    ----------
+    bank, queries
+        (N, q) and (Q, q) float32.
+    count
+        From 1 to N; nearest first, ties by row.
+
+    Raises
+    ------
+    BankError
+        If the bank has fewer rows than `count`.
+    """
+    if not 1 <= count <= len(bank):
+        raise BankError(f"{count} neighbours are asked of a bank of {len(bank)} vectors")
+    exact = bank.astype(np.float64)
+    distances = np.empty((len(queries), count), dtype=np.float64)
+    rows = np.empty((len(queries), count), dtype=np.int64)
+    for at, query in enumerate(queries.astype(np.float64)):
+        every = np.square(exact - query).sum(axis=1)
+        rows[at] = np.argsort(every, kind="stable")[:count]
+        distances[at] = every[rows[at]]
+    return distances, rows
+
+
+def rounded(value: float) -> float:
+    """Return a score as it is reported."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+class AlignedScorer:
+    """Scores images against one aligned-knn bank, behind the interface of `scoring.Scorer`. Safe between threads.
+
+    Raises
+    ------
+    BankError
+        If the backbone is not the one, to the byte, that made the bank.
+    """
+
+    def __init__(self, bank: AlignedBank, backbone: Backbone) -> None:
+        wanted, facts = bank.manifest.backbone, bank.manifest.aligned
+        if (backbone.name, backbone.weights_sha256) != (wanted.name, wanted.weights_sha256):
+            raise BankError(
+                f"bank {bank.manifest.name} was made with {wanted.name} of SHA-256 {wanted.weights_sha256}; "
+                f"here is {backbone.name} of {backbone.weights_sha256}"
+            )
+        if facts is None or not isinstance(backbone, TorchBackbone):
+            raise BankError(f"bank {bank.manifest.name} says nothing of its maps, or {backbone.name} has none")
+        self.bank = bank
+        self.backbone = backbone
+        self._facts = facts
+
+    def embed(self, image: Grey) -> tuple[Vectors, Placement]:
+        """Return the coordinates (1, q) float32 of one grey image, and how it was laid over the template."""
+        bank, prep = self.bank, self.bank.manifest.preprocessing
+        square = make_views(image, bank.manifest.views, prep.size, prep.resize_short)[0]
+        maps, placement = chest_maps(square, bank.atlas.template, self.backbone.module, prep, self._facts)
+        return bank.subspace.project(map_vectors(maps, bank.atlas)), placement
+
+    def score_images(self, images: Sequence[Grey]) -> list[Score]:
+        """Score grey images.
+
+        An image that cannot be registered is scored as it lies; the log says so.
+
+        Parameters
+        ----------
+        images
+            Each (H, W) float32 in [0, 1], brighter is denser, made with the bank's window and rescale.
+
+        Returns
+        -------
+        list of Score
+            One for each image, in order: the squared distance to the k-th nearest normal, in [0, 4], with 6
+            significant digits.
+        """
+        manifest, scores = self.bank.manifest, []
+        for image in images:
+            vector, placement = self.embed(image)
+            if placement.note:
+                log.warning(
+                    "chest was not registered to the template; scored as it lies",
+                    extra={"bank": manifest.name, "why": placement.note},
+                )
+            count = min(manifest.vectors, max(manifest.k, NEIGHBOURS))
+            distances, rows = nearest(self.bank.vectors, vector, count)
+            scores.append(self._score(rounded(distances[0, manifest.k - 1]), rows[0]))
+        return scores
+
+    def _score(self, value: float, rows: Rows) -> Score:
+        manifest, calibration = self.bank.manifest, self.bank.calibration
+        return Score(
+            value=value,
+            percentile=calibration.percentile(value),
+            z_score=calibration.z_score(value),
+            threshold=manifest.threshold,
+            above=value > manifest.threshold,
+            neighbours=tuple(self.bank.images[row] for row in rows[:NEIGHBOURS]),
+        )
+
+    def provenance(self) -> Provenance:
+        """Return what every report says of the bank and the algorithm."""
+        manifest = self.bank.manifest
+        return Provenance(
+            bank_hash=self.bank.bank_hash,
+            bank_name=manifest.name,
+            algorithm=ALGORITHM,
+            algorithm_version=__version__,
+            backbone=manifest.backbone.name,
+            head=manifest.head,
+            k=manifest.k,
+            views=manifest.views,
+            false_positive_rate=manifest.false_positive_rate,
+            normal_images=manifest.normal_images,
+            calibration=manifest.calibration,
+            calibration_images=manifest.calibration_images,
+            population=manifest.population.description,
+            site=manifest.population.site,
+            created_at=manifest.created_at,
+            weights_sha256=manifest.backbone.weights_sha256,
+            weights_licence=manifest.backbone.licence,
+            training_data=manifest.backbone.training_data,
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -125,25 +125,37 @@ class Eligibility(_Section):
     minimum_pixels: Annotated[int, Field(ge=1)] = 128
 
 
+Kind = Literal["deep-knn", "salad", "aligned-knn"]
+"""Kinds of bank."""
+
+
 class ScoreSection(_Section):
     """The scorer: the folder of banks, the method and the eligibility rules.
 
-    With "both", an image is scored by a bank of each kind, and the one that `decides` names decides.
+    With "both", an image is scored by a bank of each of the two papers' kinds, with "all" by one of every kind;
+    the one that `decides` names decides.
     """
 
     banks: Path = Path("var/banks")
-    method: Literal["deep-knn", "salad", "both"] = "deep-knn"
-    decides: Literal["deep-knn", "salad"] = "deep-knn"
+    method: Literal["deep-knn", "salad", "aligned-knn", "both", "all"] = "deep-knn"
+    decides: Kind = "deep-knn"
     threads: Annotated[int, Field(ge=0)] = 0
     maximum_megapixels: Annotated[float, Field(gt=0)] = 100.0
     eligibility: Eligibility = Eligibility()
 
     @property
-    def kinds(self) -> tuple[Literal["deep-knn", "salad"], ...]:
+    def kinds(self) -> tuple[Kind, ...]:
         """The kinds of bank that score an image, the one that decides first."""
-        if self.method != "both":
+        if self.method != "both" and self.method != "all":
             return (self.method,)
-        return (self.decides, "salad" if self.decides == "deep-knn" else "deep-knn")
+        several: tuple[Kind, ...] = ("deep-knn", "salad") if self.method == "both" else get_args(Kind)
+        return (self.decides, *(kind for kind in several if kind != self.decides))
+
+    @model_validator(mode="after")
+    def _one_of_them_decides(self) -> ScoreSection:
+        if self.method == "both" and self.decides == "aligned-knn":
+            raise ValueError('decides is "aligned-knn", which method "both" does not score with; "all" does')
+        return self
 
 
 def _cron(value: str) -> str:

@@ -17,6 +17,7 @@ from dicom_node.score.backbone import known
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import NORMALISATIONS, Population, Preprocessing
 from dicom_node.score.views import DEFAULT_VIEWS, parse_views
+from training import aligned_cli
 from training.build import Order, Summary
 from training.build import build as build_bank
 from training.calibrate import LEAVE_ONE_OUT
@@ -36,6 +37,7 @@ app.command()(rebuild)
 app.command()(split)
 app.command("train-head")(train_head)
 app.command("train-salad")(train_salad)
+app.command("build-aligned")(aligned_cli.build)
 
 
 Normalise = Literal["imagenet", "half", "127"]

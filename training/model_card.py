@@ -110,6 +110,12 @@ def _score(manifest: Manifest) -> str:
         return (
             f"{manifest.salad.weighting} of the angles to the {manifest.k} nearest memory rows, a share of pi"
         )
+    if manifest.aligned is not None:
+        return (
+            f"squared distance to neighbour k = {manifest.k} among maps of {', '.join(manifest.aligned.stages)} of "
+            f"chests laid over the normals' template, in the {manifest.dim} principal directions of "
+            f"{manifest.aligned.fitted_images} normals"
+        )
     return f"squared distance to neighbour k = {manifest.k} among unit vectors, geometric mean over views"
 
 

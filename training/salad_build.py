@@ -22,14 +22,13 @@ from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import Manifest, Population, Preprocessing, SaladFacts, Weighting
 from dicom_node.score.salad import DIGITS, TAU, K, anomaly_scores, encode
 from dicom_node.score.salad_bank import write_salad_bank
-from training import calibrate
 from training.build import FEW_NORMALS, MINIMUM_NORMALS
 from training.dataset import Reader
 from training.embed import finish, patient_key, work_folder
 from training.manifest import read_sources
 from training.model_card import write_card
 from training.salad_curves import write_curves
-from training.salad_images import Pictures, read_pictures
+from training.salad_images import Pictures, divide_pictures, read_pictures
 from training.train_salad import MEAN, STD, Epoch, Recipe, Trained, train
 
 _BATCH = 64
@@ -152,8 +151,8 @@ def build_salad(
         started(len(entries) + len(others))
         read = read_pictures(entries, reader, folder, progress)
         separate = read_pictures(others, reader, folder, progress) if others else None
-        usable = read if order.keep_duplicates else _distinct(read)
-        bank, held, shared = _divide(order, usable, separate)
+        usable = read if order.keep_duplicates else read.distinct()
+        bank, held, shared = divide_pictures(usable, separate, order.calibration, order.recipe.seed)
         if len(bank) < MINIMUM_NORMALS:
             raise BankError(
                 f"{len(bank)} usable normals out of {len(entries)} files; at least {MINIMUM_NORMALS} must "
@@ -207,23 +206,6 @@ def build_salad(
         seconds=round(time.monotonic() - begun, 3),
         warnings=_warnings(order, manifest, pictured=curves[1] is not None),
     )
-
-
-def _distinct(pictures: Pictures) -> Pictures:
-    return pictures.select(calibrate.unique_rows(pictures.items))
-
-
-def _divide(order: SaladOrder, usable: Pictures, separate: Pictures | None) -> tuple[Pictures, Pictures, int]:
-    """Return what is trained on, what calibrates, and how many of the latter stood in both."""
-    if separate is None:
-        bank, held = calibrate.split_patients(usable.items, order.calibration, order.recipe.seed)
-        return usable.select(bank), usable.select(held), 0
-    known = {item.pixel_id for item in usable.items} | {item.patient for item in usable.items}
-    fresh = _distinct(separate)
-    rows = [row for row, item in enumerate(fresh.items) if not {item.pixel_id, item.patient} & known]
-    if len(rows) < 2:
-        raise BankError(f"{len(rows)} calibration images of patients who are not in the bank; more are needed")
-    return usable, fresh.select(rows), len(fresh) - len(rows)
 
 
 def _scores(

@@ -1,6 +1,6 @@
-"""Images as SALAD's training sees them, on disk as shards: memory stays small, and a restart reuses them.
+"""Square images on disk as shards, for builders that look at them again and again: memory stays small.
 
-Owns the shard files of the work folder. Knows nothing of the network.
+Owns the shard files of the work folder, which a restart reuses. Knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node import __version__
+from dicom_node.domain.errors import BankError
 from dicom_node.score.durable import sync_folder, write_synced
+from training import calibrate
 from training.dataset import Item, Reader
 from training.manifest import Entry
 
@@ -63,6 +65,38 @@ class Pictures:
         """Return these images only."""
         chosen = [self.items[row] for row in rows], [self.places[row] for row in rows]
         return Pictures(*chosen, self.shards, self.skipped, self.reused)
+
+    def distinct(self) -> Pictures:
+        """Return the first file of each distinct image."""
+        return self.select(calibrate.unique_rows(self.items))
+
+
+def divide_pictures(
+    usable: Pictures, separate: Pictures | None, wanted: float, seed: int
+) -> tuple[Pictures, Pictures, int]:
+    """Return what stands in the bank, what calibrates, and how many of the latter stood in both.
+
+    Parameters
+    ----------
+    usable
+        Normals.
+    separate
+        Others, which calibrate; without them a share of the normals does, as `calibrate.split_patients` says.
+
+    Raises
+    ------
+    BankError
+        If too few are left on one side.
+    """
+    if separate is None:
+        bank, held = calibrate.split_patients(usable.items, wanted, seed)
+        return usable.select(bank), usable.select(held), 0
+    known = {item.pixel_id for item in usable.items} | {item.patient for item in usable.items}
+    fresh = separate.distinct()
+    rows = [row for row, item in enumerate(fresh.items) if not {item.pixel_id, item.patient} & known]
+    if len(rows) < 2:
+        raise BankError(f"{len(rows)} calibration images of patients who are not in the bank; more are needed")
+    return usable, fresh.select(rows), len(fresh) - len(rows)
 
 
 def read_pictures(

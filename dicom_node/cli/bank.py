@@ -13,8 +13,8 @@ import typer
 from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
 
 app = typer.Typer(no_args_is_help=True, help="Build, list, show, verify and activate banks of normals.")
-_BUILDERS = {"deep-knn": "build", "salad": "train-salad"}
-Method = Annotated[Literal["deep-knn", "salad"], typer.Option(help="Kind of bank.")]
+_BUILDERS = {"deep-knn": "build", "salad": "train-salad", "aligned-knn": "build-aligned"}
+Method = Annotated[Literal["deep-knn", "salad", "aligned-knn"], typer.Option(help="Kind of bank.")]
 Names = Annotated[list[str], typer.Argument(help="Names of banks in [score] banks.")]
 Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
 
@@ -23,7 +23,8 @@ Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
 def build(context: typer.Context, config: ConfigPath = None, method: Method = "deep-knn") -> None:
     """Build a bank in a process of its own, so that serving goes on: the options of `python -m training build`.
 
-    With --method salad a SALAD bank is trained: the options of `python -m training train-salad`.
+    With --method salad a SALAD bank is trained: the options of `python -m training train-salad`. With --method
+    aligned-knn: those of `python -m training build-aligned`.
 
     For example: dicom-node bank build --images NORMALS --name chest-2026
     """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score.aligned_bank import load_aligned_bank
 from dicom_node.score.bank import MANIFEST, NAME, check_name, load_bank, read_manifest, to_json
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.manifest import Manifest
@@ -61,8 +62,10 @@ class BankStore:
     def verify(self, name: str) -> str:
         """Check every file of a bank and return its hash; raises BankError as `load_bank` does."""
         folder = self.path(name)
-        load = load_salad_bank if read_manifest(folder).kind == "salad" else load_bank
-        return load(folder).bank_hash
+        kind = read_manifest(folder).kind
+        if kind == "salad":
+            return load_salad_bank(folder).bank_hash
+        return (load_aligned_bank(folder) if kind == "aligned-knn" else load_bank(folder)).bank_hash
 
     def active(self) -> tuple[str, ...]:
         """Return the names of the active banks, in the order in which they are asked."""

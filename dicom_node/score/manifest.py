@@ -17,15 +17,16 @@ from pydantic import (
 )
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score.aligned_facts import AlignedFacts
 from dicom_node.score.pixels import Rescale, Window
 from dicom_node.score.views import PLACED, VIEWS
 
 SCHEMA_VERSION = 1
 
-LATER = ("kind", "salad", "index")
+LATER = ("kind", "salad", "aligned", "index")
 """Fields that came after the first banks."""
 
-BankKind = Literal["deep-knn", "salad"]
+BankKind = Literal["deep-knn", "salad", "aligned-knn"]
 Weighting = Literal["mean", "weighted"]
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -195,7 +196,8 @@ class Manifest(_Part):
     Attributes
     ----------
     kind
-        "deep-knn", or "salad", which has `salad`; there vectors are memory rows and k is the number K of rows.
+        "deep-knn"; "salad", which has `salad`, where vectors are memory rows and k is the number K of rows; or
+        "aligned-knn", which has `aligned`, where vectors are coordinates in the normals' subspace.
     index
         None where every query is compared with every vector.
     files
@@ -218,6 +220,7 @@ class Manifest(_Part):
     schema_version: Literal[1] = 1
     kind: BankKind = "deep-knn"
     salad: SaladFacts | None = None
+    aligned: AlignedFacts | None = None
     index: IndexFacts | None = None
     name: str
     created_at: str
@@ -247,10 +250,9 @@ class Manifest(_Part):
             )
         if self.k > self.vectors:
             raise ValueError(f"k is {self.k}, the bank has {self.vectors} vectors")
-        if (self.kind == "salad") != (self.salad is not None):
-            raise ValueError(
-                f"kind is {self.kind}, and salad is {'missing' if self.salad is None else 'there'}"
-            )
+        for kind, own, facts in (("salad", "salad", self.salad), ("aligned-knn", "aligned", self.aligned)):
+            if (self.kind == kind) != (facts is not None):
+                raise ValueError(f"kind is {self.kind}, and {own} is {'missing' if facts is None else 'there'}")
         return self
 
     @property

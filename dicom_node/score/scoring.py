@@ -15,6 +15,8 @@ from dicom_node import __version__
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score import knn
+from dicom_node.score.aligned import AlignedScorer
+from dicom_node.score.aligned_bank import AlignedBank, load_aligned_bank
 from dicom_node.score.backbone import Backbone, load_backbone
 from dicom_node.score.bank import WEIGHTS, Bank, load_bank, read_manifest
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
@@ -177,7 +179,7 @@ class Scorer:
         )
 
 
-AnyScorer = Scorer | SaladScorer
+AnyScorer = Scorer | SaladScorer | AlignedScorer
 """A scorer of one bank, whatever its kind."""
 
 
@@ -196,13 +198,14 @@ def load_scorer(folder: Path, backbones: dict[tuple[str, str], Backbone] | None 
     BankError
         If bank or weights are missing or not what their hashes say.
     """
-    if read_manifest(folder).kind == "salad":
+    kind = read_manifest(folder).kind
+    if kind == "salad":
         return SaladScorer(load_salad_bank(folder))
-    bank = load_bank(folder)
+    bank = load_aligned_bank(folder) if kind == "aligned-knn" else load_bank(folder)
     facts = bank.manifest.backbone
     key = (facts.name, facts.weights_sha256)
     cache = {} if backbones is None else backbones
     if key not in cache:
         own = folder.parent / WEIGHTS / facts.weights_sha256
         cache[key] = load_backbone(facts.name, own if ":" in facts.name else None)
-    return Scorer(bank, cache[key])
+    return AlignedScorer(bank, cache[key]) if isinstance(bank, AlignedBank) else Scorer(bank, cache[key])

@@ -170,6 +170,9 @@ def test_warming_up_loads_every_active_bank(banks: Path) -> None:
         ("salad", "deep-knn", ("salad",)),
         ("both", "deep-knn", ("deep-knn", "salad")),
         ("both", "salad", ("salad", "deep-knn")),
+        ("aligned-knn", "deep-knn", ("aligned-knn",)),
+        ("all", "deep-knn", ("deep-knn", "salad", "aligned-knn")),
+        ("all", "aligned-knn", ("aligned-knn", "deep-knn", "salad")),
     ],
 )
 def test_the_configuration_says_which_kinds_score_and_which_decides(

@@ -157,7 +157,11 @@ def write_files(
         raise BankError(f"bank {name} does not fit together: {error}") from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{name}.writing-{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
+    for left in folder.parent.glob(f".{name}.writing-*"):
+        if (
+            left == staging or not Path(f"/proc/{left.name.rpartition('-')[2]}").exists()
+        ):  # its writer was killed
+            shutil.rmtree(left, ignore_errors=True)
     staging.mkdir()
     try:
         for file, content in [*contents.items(), (MANIFEST, manifest.to_json())]:

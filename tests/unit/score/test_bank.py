@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -230,3 +232,17 @@ def test_activations_of_several_processes_wait_for_each_other(make_bank: MakeBan
         list(pool.map(lambda name: BankStore(tmp_path / "banks").activate(name), names))
     store = BankStore(tmp_path / "banks")
     assert sorted([*store.active(), *(past[0] for past in store.history())]) == names
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(
+    make_bank: MakeBank, tmp_path: Path
+) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    left = tmp_path / "banks" / f".one.writing-{dead.pid}"
+    living = tmp_path / "banks" / f".one.writing-{os.getppid()}"
+    for folder in (left, living):
+        folder.mkdir(parents=True)
+        (folder / "index.faiss").write_bytes(b"half")
+    make_bank()
+    assert sorted(path.name for path in (tmp_path / "banks").iterdir()) == [living.name, "one"]

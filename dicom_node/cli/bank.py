@@ -13,7 +13,7 @@ import typer
 from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
 
 app = typer.Typer(no_args_is_help=True, help="Build, list, show, verify and activate banks of normals.")
-_BUILDERS = {"deep-knn": "build", "salad": "train-salad", "aligned-knn": "build-aligned"}
+BUILDERS = {"deep-knn": "build", "salad": "train-salad", "aligned-knn": "build-aligned"}
 Method = Annotated[Literal["deep-knn", "salad", "aligned-knn"], typer.Option(help="Kind of bank.")]
 Names = Annotated[list[str], typer.Argument(help="Names of banks in [score] banks.")]
 Name = Annotated[str, typer.Argument(help="Name of a bank in [score] banks.")]
@@ -32,7 +32,7 @@ def build(context: typer.Context, config: ConfigPath = None, method: Method = "d
         settings = read_config(config)
         settings.score.banks.mkdir(parents=True, exist_ok=True)
     arguments = build_arguments(context.args, settings.score.banks)
-    command = [sys.executable, "-m", "training", _BUILDERS[method], *arguments]
+    command = [sys.executable, "-m", "training", BUILDERS[method], *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.cli.bank import BUILDERS
 from dicom_node.cli.main import app
 from tests import deployment
 from tests.deployment import DEPLOY, ROOT, blocks, command_lines, inline_commands, invocations
@@ -22,13 +23,17 @@ def _parse(program: str, arguments: list[str]) -> str:
         return deployment.parse(training, arguments, "training")
     command = deployment.parse(app, arguments)
     if command == "bank build":
-        passed_on, rest = [], iter(arguments[2:])
+        passed_on, rest, method = [], iter(arguments[2:]), "deep-knn"
         for word in rest:
             if word == "--config":
                 next(rest)
+            elif word == "--method":
+                method = next(rest)
             else:
                 passed_on.append(word)
-        return _parse("training", ["build", *passed_on, *([] if "--out" in passed_on else ["--out", "banks"])])
+        return _parse(
+            "training", [BUILDERS[method], *passed_on, *([] if "--out" in passed_on else ["--out", "banks"])]
+        )
     return command
 
 
@@ -56,8 +61,9 @@ def test_the_runbook_shows_every_command_that_an_operator_has() -> None:
     }
     assert shown >= {
         *("serve", "receive", "work", "check", "selftest", "score"),
-        *(f"bank {name}" for name in ("build", "list", "show", "verify", "activate")),
-        *(f"worklist {name}" for name in ("list", "show", "retry", "cancel")),
+        *(f"bank {name}" for name in ("build", "rebuild", "list", "show", "verify", "activate")),
+        *(f"bank {name}" for name in ("rollback", "compare", "gc")),
+        *(f"worklist {name}" for name in ("list", "show", "retry", "cancel", "mark")),
     }
 
 

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def build_index(
 
 def list_count(vectors: int) -> int:
     """Return how many lists there are: a power of two near the square root, each with `POINTS` to learn from."""
-    lists = min(MOST_LISTS, 1 << round(np.log2(max(1, vectors)) / 2))
+    lists = min(MOST_LISTS, 1 << round(log2(max(1, vectors)) / 2))
     while lists > 1 and lists * POINTS > vectors:
         lists //= 2
     return lists

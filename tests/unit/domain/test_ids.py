@@ -8,7 +8,9 @@ from dicom_node.domain.errors import InvalidIdentifierError
 from dicom_node.domain.ids import check_ae_title, check_uid
 
 
-@pytest.mark.parametrize("uid", ["1.2", "1.2.840.10008.1.1", "2.25." + "9" * 39, "0.0", "1.02", "1." + "1" * 62])
+@pytest.mark.parametrize(
+    "uid", ["1.2", "1.2.840.10008.1.1", "2.25." + "9" * 39, "0.0", "1.02", "1." + "1" * 62]
+)
 def test_valid_uids_pass(uid: str) -> None:
     assert check_uid(uid) == uid
 

@@ -211,4 +211,4 @@ def test_the_command_builds_and_refuses(normals: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     summary = json.loads(done.stdout)
     assert (summary["normal_images"], summary["k"]) == (30, 5)
-    assert any("rough" in warning for warning in summary["warnings"])
+    assert any("500 or more are sensible" in warning for warning in summary["warnings"])

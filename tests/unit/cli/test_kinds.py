@@ -63,9 +63,10 @@ def test_check_misses_a_kind_of_bank_that_the_method_asks_for(site: Path, tmp_pa
     assert "FAIL bank" not in run(site, "check")[1]
 
 
-def test_a_bank_of_kind_salad_is_built_by_the_training_of_salad(
-    site: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("kind", "command"), [("salad", "train-salad"), ("aligned-knn", "build-aligned")])
+def test_a_bank_of_another_kind_is_built_by_its_own_command(
+    kind: str, command: str, site: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code, _ = run(site, "bank", "build", "--method", "salad", "--no-such-option")
+    code, _ = run(site, "bank", "build", "--method", kind, "--no-such-option")
     assert code == 2
-    assert "Usage: python -m training train-salad" in capfd.readouterr().err
+    assert f"Usage: python -m training {command}" in capfd.readouterr().err

@@ -5,7 +5,6 @@ Works on arrays that lie in files, a piece at a time: its memory does not grow w
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections.abc import Iterator, Mapping

@@ -41,8 +41,8 @@ MEAN, STD = NORMALISATIONS["127"]
 BACKBONES = ("lite0", "lite0-random")
 
 FEW = 500
-"""Below this many normals the summary warns. Phantoms: 60 normals teach 10 directions, in which a whitened lung
-often lies within the normals' spread; 160 teach 20, in which nearly every one lies above it."""
+"""Below this many normals the summary warns. Phantoms: 60 normals teach 10 directions, in which none of six large
+opacities lay above all of fifteen normals; 160 teach 20, in which four did."""
 
 
 @dataclass(frozen=True, slots=True)

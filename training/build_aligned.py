@@ -20,13 +20,14 @@ import numpy.typing as npt
 from dicom_node import __version__
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
-from dicom_node.score.aligned import nearest, rounded
+from dicom_node.score.aligned import nearest
 from dicom_node.score.aligned_bank import write_aligned_bank
 from dicom_node.score.aligned_maps import chest_maps, map_vectors
 from dicom_node.score.backbone import TorchBackbone, load_backbone
 from dicom_node.score.bank import check_name
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import NORMALISATIONS, BackboneFacts, Manifest, Population, Preprocessing
+from dicom_node.score.measured import rounded
 from training.aligned_fit import Fitted, fit
 from training.build import MINIMUM_NORMALS
 from training.dataset import Reader

@@ -20,7 +20,8 @@ from dicom_node.domain.errors import BankError
 from dicom_node.score.bank import check_name
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import Manifest, Population, Preprocessing, SaladFacts, Weighting
-from dicom_node.score.salad import DIGITS, TAU, K, anomaly_scores, encode
+from dicom_node.score.measured import rounded
+from dicom_node.score.salad import TAU, K, anomaly_scores, encode
 from dicom_node.score.salad_bank import write_salad_bank
 from training.build import FEW_NORMALS, MINIMUM_NORMALS
 from training.dataset import Reader
@@ -215,7 +216,7 @@ def _scores(
     for at in range(0, len(held), _BATCH):
         z = encode(result.encoder, held.take(range(at, min(at + _BATCH, len(held)))), prep)
         parts.append(anomaly_scores(z, result.memory, k, weighting)[0])
-    return np.array([float(f"{value:.{DIGITS}g}") for value in np.concatenate(parts)])
+    return np.array([rounded(value) for value in np.concatenate(parts)])
 
 
 def _facts(

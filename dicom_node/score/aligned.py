@@ -11,25 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node import __version__
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score.align import Placement
 from dicom_node.score.aligned_bank import AlignedBank
 from dicom_node.score.aligned_maps import chest_maps, map_vectors
 from dicom_node.score.backbone import Backbone, TorchBackbone
+from dicom_node.score.measured import NEIGHBOURS, among_normals, provenance_of
 from dicom_node.score.pixels import Grey
 from dicom_node.score.views import make_views
 
 ALGORITHM = (
     "k-nearest-neighbour distance among feature maps of registered chests, principal subspace of normals"
 )
-
-NEIGHBOURS = 5
-"""How many of the nearest normal images a score names."""
-
-DIGITS = 6
-"""Significant digits of a score; see `dicom_node.score.scoring`."""
 
 Vectors = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -63,11 +57,6 @@ def nearest(bank: Vectors, queries: Vectors, count: int) -> tuple[Floats, Rows]:
         rows[at] = np.argsort(every, kind="stable")[:count]
         distances[at] = every[rows[at]]
     return distances, rows
-
-
-def rounded(value: float) -> float:
-    """Return a score as it is reported."""
-    return float(f"{value:.{DIGITS}g}")
 
 
 class AlignedScorer:
@@ -125,40 +114,12 @@ class AlignedScorer:
                 )
             count = min(manifest.vectors, max(manifest.k, NEIGHBOURS))
             distances, rows = nearest(self.bank.vectors, vector, count)
-            scores.append(self._score(rounded(distances[0, manifest.k - 1]), rows[0]))
+            names = [self.bank.images[row] for row in rows[0, :NEIGHBOURS]]
+            scores.append(
+                among_normals(float(distances[0, manifest.k - 1]), manifest, self.bank.calibration, names)
+            )
         return scores
-
-    def _score(self, value: float, rows: Rows) -> Score:
-        manifest, calibration = self.bank.manifest, self.bank.calibration
-        return Score(
-            value=value,
-            percentile=calibration.percentile(value),
-            z_score=calibration.z_score(value),
-            threshold=manifest.threshold,
-            above=value > manifest.threshold,
-            neighbours=tuple(self.bank.images[row] for row in rows[:NEIGHBOURS]),
-        )
 
     def provenance(self) -> Provenance:
         """Return what every report says of the bank and the algorithm."""
-        manifest = self.bank.manifest
-        return Provenance(
-            bank_hash=self.bank.bank_hash,
-            bank_name=manifest.name,
-            algorithm=ALGORITHM,
-            algorithm_version=__version__,
-            backbone=manifest.backbone.name,
-            head=manifest.head,
-            k=manifest.k,
-            views=manifest.views,
-            false_positive_rate=manifest.false_positive_rate,
-            normal_images=manifest.normal_images,
-            calibration=manifest.calibration,
-            calibration_images=manifest.calibration_images,
-            population=manifest.population.description,
-            site=manifest.population.site,
-            created_at=manifest.created_at,
-            weights_sha256=manifest.backbone.weights_sha256,
-            weights_licence=manifest.backbone.licence,
-            training_data=manifest.backbone.training_data,
-        )
+        return provenance_of(self.bank.manifest, self.bank.bank_hash, ALGORITHM)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dicom_node import __version__
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score.manifest import Preprocessing, Weighting
+from dicom_node.score.measured import NEIGHBOURS, among_normals, provenance_of
 from dicom_node.score.pixels import Grey
 from dicom_node.score.salad_bank import SaladBank
 from dicom_node.score.salad_network import SaladEncoder
@@ -29,12 +29,6 @@ K = 100
 
 TAU = 0.1
 """Temperature of the softmax; the paper's."""
-
-NEIGHBOURS = 5
-"""How many of the nearest normal images a score names."""
-
-DIGITS = 6
-"""Significant digits of a score; see `dicom_node.score.scoring`."""
 
 _BATCH = 32
 
@@ -131,39 +125,18 @@ class SaladScorer:
         cut = np.stack([make_views(g, manifest.views, prep.size, prep.resize_short)[0] for g in images])
         z = encode(self.bank.encoder, cut, prep)
         values, rows = anomaly_scores(z, self.bank.memory, manifest.k, self._facts.weighting, self._facts.tau)
-        return [self._score(float(f"{v:.{DIGITS}g}"), r) for v, r in zip(values, rows, strict=True)]
-
-    def _score(self, value: float, rows: Rows) -> Score:
-        manifest, calibration = self.bank.manifest, self.bank.calibration
-        return Score(
-            value=value,
-            percentile=calibration.percentile(value),
-            z_score=calibration.z_score(value),
-            threshold=manifest.threshold,
-            above=value > manifest.threshold,
-            neighbours=tuple(self.bank.images[row] for row in rows[:NEIGHBOURS]),
-        )
+        scored = zip(values.tolist(), rows, strict=True)
+        return [
+            among_normals(
+                value, manifest, self.bank.calibration, [self.bank.images[row] for row in near[:NEIGHBOURS]]
+            )
+            for value, near in scored
+        ]
 
     def provenance(self) -> Provenance:
         """Return what every report says of the bank and the algorithm."""
-        manifest = self.bank.manifest
-        return Provenance(
-            bank_hash=self.bank.bank_hash,
-            bank_name=manifest.name,
-            algorithm=ALGORITHM if self._facts.weighting == "mean" else ALGORITHM_WEIGHTED,
-            algorithm_version=__version__,
-            backbone=manifest.backbone.name,
-            head=manifest.head,
-            k=manifest.k,
-            views=manifest.views,
-            false_positive_rate=manifest.false_positive_rate,
-            normal_images=manifest.normal_images,
-            calibration=manifest.calibration,
-            calibration_images=manifest.calibration_images,
-            population=manifest.population.description,
-            site=manifest.population.site,
-            created_at=manifest.created_at,
-            weights_sha256=manifest.backbone.weights_sha256,
-            weights_licence=manifest.backbone.licence,
-            training_data=manifest.backbone.training_data,
+        return provenance_of(
+            self.bank.manifest,
+            self.bank.bank_hash,
+            ALGORITHM if self._facts.weighting == "mean" else ALGORITHM_WEIGHTED,
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node import __version__
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score import knn
@@ -20,6 +19,7 @@ from dicom_node.score.aligned_bank import AlignedBank, load_aligned_bank
 from dicom_node.score.backbone import Backbone, load_backbone
 from dicom_node.score.bank import WEIGHTS, Bank, load_bank, read_manifest
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
+from dicom_node.score.measured import NEIGHBOURS, among_normals, provenance_of
 from dicom_node.score.pixels import Grey
 from dicom_node.score.salad import SaladScorer
 from dicom_node.score.salad_bank import load_salad_bank
@@ -27,12 +27,6 @@ from dicom_node.score.saliency import Saliency, explain
 from dicom_node.score.views import make_views, to_batch
 
 ALGORITHM = "k-nearest-neighbour distance to normal images, geometric mean over views"
-NEIGHBOURS = 5
-"""How many of the nearest normal images a score names."""
-
-DIGITS = 6
-"""Significant digits of a score."""
-
 _BATCH = 32
 """Views that the backbone sees at once; more does not make a CPU faster."""
 
@@ -115,7 +109,7 @@ class Scorer:
 
     def score_features(self, features: npt.NDArray[np.float32]) -> list[Score]:
         """Score images whose backbone features (N, A, D) are known already."""
-        manifest, calibration = self.bank.manifest, self.bank.calibration
+        manifest = self.bank.manifest
         images, count, dim = features.shape
         vectors = self.bank.head.apply(features.reshape(images * count, dim))
         taken = min(manifest.vectors, max(manifest.k, NEIGHBOURS))
@@ -124,20 +118,10 @@ class Scorer:
         values = knn.geometric_mean(kth)
         owners = (rows // count).reshape(images, -1)
         scores = []
-        for at, exact in enumerate(values.tolist()):
-            value = float(f"{exact:.{DIGITS}g}")
+        for at, value in enumerate(values.tolist()):
             near = knn.neighbours(distances.reshape(images, -1)[at], owners[at], NEIGHBOURS)
-            scores.append(
-                Score(
-                    value=value,
-                    percentile=calibration.percentile(value),
-                    z_score=calibration.z_score(value),
-                    threshold=manifest.threshold,
-                    above=value > manifest.threshold,
-                    view_distances=tuple(kth[at].tolist()),
-                    neighbours=tuple(self.bank.images[owner] for owner in near),
-                )
-            )
+            names = [self.bank.images[owner] for owner in near]
+            scores.append(among_normals(value, manifest, self.bank.calibration, names, kth[at].tolist()))
         return scores
 
     def explain(self, grey: Grey) -> Saliency:
@@ -156,27 +140,7 @@ class Scorer:
 
     def provenance(self) -> Provenance:
         """Return what every report says of the bank and the algorithm."""
-        manifest = self.bank.manifest
-        return Provenance(
-            bank_hash=self.bank.bank_hash,
-            bank_name=manifest.name,
-            algorithm=ALGORITHM,
-            algorithm_version=__version__,
-            backbone=manifest.backbone.name,
-            head=manifest.head,
-            k=manifest.k,
-            views=manifest.views,
-            false_positive_rate=manifest.false_positive_rate,
-            normal_images=manifest.normal_images,
-            calibration=manifest.calibration,
-            calibration_images=manifest.calibration_images,
-            population=manifest.population.description,
-            site=manifest.population.site,
-            created_at=manifest.created_at,
-            weights_sha256=manifest.backbone.weights_sha256,
-            weights_licence=manifest.backbone.licence,
-            training_data=manifest.backbone.training_data,
-        )
+        return provenance_of(self.bank.manifest, self.bank.bank_hash, ALGORITHM)
 
 
 AnyScorer = Scorer | SaladScorer | AlignedScorer

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import tomli_w
 import typer
 
 from dicom_node.cli import demo_pacs
-from dicom_node.cli.options import exit_codes
+from dicom_node.cli.options import ConfigPath, exit_codes
+from dicom_node.config import load
 from dicom_node.domain.errors import ConfigError, SelftestError
 from dicom_node.domain.types import Destination
 
@@ -25,6 +28,7 @@ MARK = ".dicom-node-demo"
 
 
 def demo(
+    config: ConfigPath = None,
     folder: Annotated[Path, typer.Option(help="Folder for everything the demo makes; emptied first.")] = Path(
         "demo"
     ),
@@ -33,33 +37,38 @@ def demo(
     """Build a bank from phantoms, start node and PACS, send two studies, and print the reports that return."""
     with exit_codes(), ExitStack() as stack:
         began = time.monotonic()
+        if config is not None:
+            load(config)
         _empty(folder)
         say = typer.echo
         say(f"1/5  drawing {NORMALS} normal phantoms (procedural chests, not people)")
         _phantoms(folder / "normals", NORMALS, FIRST_SEED, None)
         pacs = stack.enter_context(demo_pacs.start(folder / "pacs"))
         port = demo_pacs.free_port()
-        config = _write_config(folder, port, pacs.dicom_port)
+        written = _write_config(config, folder, port, pacs.dicom_port)
         say("2/5  building the bank of normals")
         normals = str(folder / "normals" / "manifest.csv")
         # With only 80 normals, holding some out would leave too few to calibrate on.
         _node(
-            config, "bank", "build", "--images", normals, "--name", "demo", "--calibration", "leave-one-out",
+            written, "bank", "build", "--images", normals, "--name", "demo", "--calibration", "leave-one-out",
             "--site", "demo", "--population-description", "procedural phantoms, frontal, DX",
             "--population-modality", "DX",
         )  # fmt: skip
-        _node(config, "bank", "activate", "demo")
+        _node(written, "bank", "activate", "demo")
         say(f"3/5  starting the node on 127.0.0.1:{port}; the PACS is {pacs.where}")
-        stack.enter_context(_serving(config, folder))
+        stack.enter_context(_serving(written, folder))
         say("4/5  sending two studies by C-STORE")
-        sent = [(what, _send(folder, port, seed, lesion)) for what, seed, lesion in STUDIES]
+        node = Destination("node", load(written).receive.ae_title, "127.0.0.1", port)
+        sent = [(what, _send(folder, node, seed, lesion)) for what, seed, lesion in STUDIES]
         say("5/5  waiting for the reports in the PACS")
         for what, study in sent:
             report = _wait(pacs, study, folder)
             say(f"\n===== {what}: the Structured Report as the PACS holds it =====\n{_render(report)}")
         say(f"\ndone in {time.monotonic() - began:.0f} s. Not a medical device; phantoms are not people.")
-        say(f"  configuration  {config}\n  node's log     {folder / 'node.log'}\n  PACS           {pacs.where}")
-        say(f"  look around    dicom-node worklist list --config {config}")
+        say(
+            f"  configuration  {written}\n  node's log     {folder / 'node.log'}\n  PACS           {pacs.where}"
+        )
+        say(f"  look around    dicom-node worklist list --config {written}")
         if keep:
             say(f"running until Ctrl-C; send more with: storescu 127.0.0.1 {port} FILE")
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
@@ -89,29 +98,23 @@ def _phantoms(out: Path, count: int, seed: int, lesion: str | None) -> None:
     _child("training", "phantoms", "--out", str(out), "--seed", str(seed), *size, *chosen)
 
 
-def _write_config(folder: Path, port: int, pacs_port: int) -> Path:
+def _write_config(base: Path | None, folder: Path, port: int, pacs_port: int) -> Path:
+    """Write the demo's configuration: the base, if any, under the demo's own ports, folders and destination."""
     root = folder.resolve()
+    own: dict[str, dict[str, object]] = {
+        "receive": {"host": "127.0.0.1", "port": port, "peers": []},
+        "store": {"root": str(root / "store")},
+        "db": {"url": f"sqlite:///{root / 'node.db'}"},
+        "gather": {"quiet_seconds": 2.0},
+        "score": {"banks": str(root / "banks")},
+    }
+    settings = {} if base is None else tomllib.loads(base.read_text(encoding="utf-8"))
+    for section, keys in own.items():
+        settings[section] = {**settings.get(section, {}), **keys}
+    pacs = {"name": "pacs", "ae_title": demo_pacs.AE_TITLE, "host": "127.0.0.1", "port": pacs_port}
+    settings["destinations"] = [pacs]
     path = folder / "config.toml"
-    path.write_text(
-        f"""# Written by `dicom-node demo`.
-[receive]
-port = {port}
-[store]
-root = "{root / "store"}"
-[db]
-url = "sqlite:///{root / "node.db"}"
-[gather]
-quiet_seconds = 2.0
-[score]
-banks = "{root / "banks"}"
-[[destinations]]
-name = "pacs"
-ae_title = "{demo_pacs.AE_TITLE}"
-host = "127.0.0.1"
-port = {pacs_port}
-""",
-        encoding="utf-8",
-    )
+    path.write_text("# Written by `dicom-node demo`.\n" + tomli_w.dumps(settings), encoding="utf-8")
     return path
 
 
@@ -133,7 +136,7 @@ def _serving(config: Path, folder: Path) -> Iterator[None]:
         process.wait(timeout=60)
 
 
-def _send(folder: Path, port: int, seed: int, lesion: str | None) -> str:
+def _send(folder: Path, node: Destination, seed: int, lesion: str | None) -> str:
     from pydicom import dcmread
 
     from dicom_node.deliver.scu import send_files
@@ -141,7 +144,7 @@ def _send(folder: Path, port: int, seed: int, lesion: str | None) -> str:
     out = folder / "sent" / str(seed)
     _phantoms(out, 1, seed, lesion)
     path = next(out.glob("*.dcm"))
-    send_files(Destination("node", "DICOMNODE", "127.0.0.1", port), [path], calling_ae_title="DEMO-CR")
+    send_files(node, [path], calling_ae_title="DEMO-CR")
     return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 

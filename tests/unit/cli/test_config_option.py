@@ -35,7 +35,8 @@ def test_every_command_takes_a_configuration() -> None:
 def test_the_demo_keeps_a_sites_own_settings_under_its_own_ports_and_folders(tmp_path: Path) -> None:
     base = tmp_path / "site.toml"
     base.write_text(
-        '[receive]\nae_title = "SITE"\nport = 104\npeers = [{ ae_title = "CR1" }]\n[report]\ninstitution_name = "Klinik"\n'
+        '[receive]\nae_title = "SITE"\nport = 104\npeers = [{ ae_title = "CR1" }]\n'
+        '[report]\ninstitution_name = "Klinik"\n'
         '[[destinations]]\nname = "vna"\nae_title = "VNA"\nhost = "10.0.0.1"\nport = 104\n',
         encoding="utf-8",
     )

@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from dicom_node.config import Db
@@ -26,6 +27,12 @@ from dicom_node.db.engine import open_engine, writing
 from dicom_node.db.migrate import current, head, upgrade
 from dicom_node.db.schema import metadata
 from dicom_node.domain.errors import DatabaseError
+
+
+# In CI the same examples every time, so that a change is judged by what it changed; at a desk new ones each time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @dataclass

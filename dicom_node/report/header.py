@@ -10,6 +10,7 @@ the images under those very bytes.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -151,7 +152,9 @@ def raw_value(ds: Dataset, keyword: str) -> bytes | None:
     if isinstance(content, ItemSequence):
         raise TypeError(f"{keyword} is a sequence")
     terms, _ = _character_sets(ds)
-    encodings = convert_encodings(list(terms) or [""])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an unknown character set; the notes tell of it
+        encodings = convert_encodings(list(terms) or [""])
     parts = content if isinstance(content, list) or hasattr(content, "insert") else [content]
     return b"\\".join(_encoded(part, encodings) for part in parts)
 

@@ -13,7 +13,7 @@ from highdicom.sr import (
     ObserverContext,
     TrackingIdentifier,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataelem import DataElement
@@ -230,6 +230,7 @@ def test_the_source_is_left_as_it_is() -> None:
 KEYWORDS = sorted({*USUAL, *(k for k, _, _ in MISSPELLED.values()), "PatientComments", "PatientSize"})
 
 
+@example({"SpecificCharacterSet": b"A", "AccessionNumber": b"\x80"})
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(KEYWORDS), st.one_of(st.none(), st.binary(max_size=70))))
 def test_no_bytes_whatever_stop_it_and_normal_stays_normal(changes: dict[str, bytes | None]) -> None:

@@ -28,7 +28,6 @@ from dicom_node.db.migrate import current, head, upgrade
 from dicom_node.db.schema import metadata
 from dicom_node.domain.errors import DatabaseError
 
-
 # In CI the same examples every time, so that a change is judged by what it changed; at a desk new ones each time.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

@@ -6,7 +6,9 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST_ARGS ?= -n auto --dist loadfile
+# End to end tests wait much of their time: one worker more than there are cores. They begin, so that no core waits at the end.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+PYTEST_ARGS ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The benchmark of the methods: the data set, a folder for features and scores, which rows (a regular expression;
 # the others are kept), and banks built from its training normals that become rows too.
@@ -15,7 +17,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dicom-node-bench
 ONLY ?=
 BANKS ?=
 
-.PHONY: setup demo test check bench bench-science fix clean
+.PHONY: setup compiled demo test check fuzz bench bench-science fix clean
 setup: $(READY)
 
 # torch first, alone: the CPU build that --find-links or an index offers is then not replaced by torchvision's.
@@ -29,15 +31,24 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/dicom-node demo $(if $(KEEP),--keep)
 
-test: setup
+# Tests start hundreds of processes: PYTHONDONTWRITEBYTECODE would have each compile the program anew.
+compiled: setup
+	$(BIN)/python -m compileall -q dicom_node training
+
+test: setup compiled
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: setup
+check: setup compiled
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run parse --count 20000 --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.fuzz.run associations --count 2000 --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.fuzz.run services --count 2000 --seed $(or $(SEED),1)
 
 bench: setup
 	$(BIN)/pytest tests/bench --override-ini "python_files=bench_*.py" --capture=no

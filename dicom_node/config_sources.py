@@ -10,6 +10,9 @@ from typing import Any
 
 from dicom_node.domain.errors import ConfigError
 
+_HIDDEN = ".url"
+"""The end of keys whose value may hold a password and is therefore never shown."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file sets.
@@ -56,10 +59,16 @@ def merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 def fault(detail: Any) -> str:
     """Return one of pydantic's errors as a sentence that begins with the key."""
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+    # A part such as "kind=stow" says which of several models was taken, and is no key.
+    kinds = [part for part in detail["loc"] if str(part).startswith("kind=")]
+    path = [part for part in detail["loc"] if part not in kinds]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     if detail["type"] == "extra_forbidden":
-        return f"{where}: there is no such key"
+        return f"{where}: there is no such key" + "".join(f" with {kind}" for kind in kinds)
     message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "tuple_type":
+        message = "a list would be right"
     seen = detail.get("input")
-    shown = "" if isinstance(seen, dict) or not where else f" (seen: {seen!r})"
+    hidden = isinstance(seen, dict) or not where or where.endswith(_HIDDEN)
+    shown = "" if hidden else f" (seen: {seen!r})"
     return f"{where}: {message}{shown}" if where else message

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import authlib.deprecate  # noqa: F401 - it puts a filter of warnings in front of pytest's, if it is imported later
 import pytest
 from hypothesis import settings
 from sqlalchemy import URL, Engine, create_engine, make_url, text
@@ -102,6 +103,15 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
         server.close()
         return
+    with cluster() as own:
+        server = PostgresServer(own.url)
+        yield server
+        server._admin.dispose()
+
+
+@contextmanager
+def cluster() -> Iterator[_cluster]:
+    """Run a throw-away cluster, or skip where Debian's binaries are not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
     if not found:
         pytest.skip(
@@ -109,12 +119,8 @@ def postgres_server() -> Iterator[PostgresServer]:
         )
     folder = Path(tempfile.mkdtemp(prefix="dicom-node-pg-"))  # short: a socket's path has at most 107 bytes
     try:
-        with _cluster(found[-1].parent, folder):
-            server = PostgresServer(
-                URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
-            )
-            yield server
-            server._admin.dispose()
+        with _cluster(found[-1].parent, folder) as own:
+            yield own
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,7 +135,13 @@ class _cluster:  # noqa: N801 - reads as a verb
             shutil.chown(folder, "postgres", "postgres")
             self.as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
 
-    def __enter__(self) -> None:
+    @property
+    def url(self) -> URL:
+        return URL.create(
+            "postgresql", username="postgres", database="postgres", query={"host": str(self.folder)}
+        )
+
+    def __enter__(self) -> _cluster:
         data = self.folder / "data"
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
         subprocess.run(
@@ -151,6 +163,12 @@ class _cluster:  # noqa: N801 - reads as a verb
             env=environment,
             **self.as_user,  # type: ignore[call-overload]
         )
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Run the server on the cluster that is there, and wait until it takes connections."""
+        data, environment = self.folder / "data", {**os.environ, "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -179,10 +197,14 @@ class _cluster:  # noqa: N801 - reads as a verb
                 return
             if self.process.poll() is not None:
                 break
-        self.__exit__()
+        self.stop()
         raise RuntimeError("PostgreSQL did not start:\n" + (self.folder / "log").read_text(errors="replace"))
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Shut it down at once: whoever is connected is cut off."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
         self.log.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -63,13 +63,15 @@ class Peer:
     answer: Callable[[Destination], int] = lambda _destination: 0
     kept: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def send(self, destination: Destination, content: bytes) -> Delivery:
+    def send(self, destination: Destination, content: bytes, also: Sequence[bytes] = ()) -> Delivery:
         """Take one object, or raise what `answer` raises."""
         from io import BytesIO
 
         from pydicom import dcmread
 
         status = self.answer(destination)
-        self.kept.append((destination.name, content))
+        self.kept += [(destination.name, one) for one in (content, *also)]
         uid = str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)
-        return Delivery(destination.name, uid, status)
+        objects = [dcmread(BytesIO(one), stop_before_pixels=True) for one in also]
+        taken = tuple(Delivery(destination.name, str(one.SOPInstanceUID), 0) for one in objects)
+        return Delivery(destination.name, uid, status, also=taken)

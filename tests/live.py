@@ -58,6 +58,12 @@ class LiveNode:
         self.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
 
+    def add(self, section: str, **keys: Any) -> None:
+        """Add one of several sections of a name, such as an archive, to the configuration."""
+        lines = [f"[[{section}]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+        with self.config.open("a", encoding="utf-8") as config:
+            config.write("\n".join(lines) + "\n")
+
     @property
     def address(self) -> Destination:
         return Destination("node", "DICOMNODE", "127.0.0.1", self.port)
@@ -66,15 +72,21 @@ class LiveNode:
     def log(self) -> Path:
         return self.folder / "node.log"
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and unless told otherwise wait until it listens."""
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*command, "--ready-file", str(ready)], stderr=log)
-        process = self.process
+        self.process = process = self.launch(ready)
+        if not wait:
+            return
         until(lambda: ready.exists() or process.poll() is not None, "the node listens")
         assert process.poll() is None, self.log.read_text()[-3000:]
+
+    def launch(self, ready: Path) -> subprocess.Popen[bytes]:
+        """Return a new process that writes the file `ready` when it listens."""
+        command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            return subprocess.Popen([*command, "--ready-file", str(ready)], stderr=log)
 
     def stop(self) -> int:
         assert self.process is not None
@@ -119,7 +131,7 @@ def running(node: LiveNode) -> Iterator[LiveNode]:
             node.stop()
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
     """Wait until something holds that another process brings about."""
     deadline = time.monotonic() + seconds
     while not holds():

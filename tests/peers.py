@@ -41,6 +41,11 @@ def require(program: str) -> str:
     return found
 
 
+def dcmtk(program: str) -> str:
+    """Return the path of one of DCMTK's programs, not of pynetdicom's of the same name in the virtual environment."""
+    return shutil.which(program, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin") or require(program)
+
+
 def free_port() -> int:
     """Return a TCP port that was free on 127.0.0.1 a moment ago."""
     with socket.socket() as probe:
@@ -127,6 +132,13 @@ class Orthanc:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}/tools/find", data=body)
         with urllib.request.urlopen(request, timeout=DEADLINE) as answer:  # noqa: S310 - always http
             return [str(found) for found in json.loads(answer.read())]
+
+    def knows(self, ae_title: str, port: int) -> None:
+        """Have it send to an AE title on 127.0.0.1, as one of its modalities."""
+        body = json.dumps({"AET": ae_title, "Host": "127.0.0.1", "Port": port}).encode()
+        url = f"http://127.0.0.1:{self.http_port}/modalities/{ae_title.lower()}"
+        request = urllib.request.Request(url, data=body, method="PUT")
+        urllib.request.urlopen(request, timeout=DEADLINE).close()  # noqa: S310 - always http
 
     def file(self, identifier: str) -> bytes:
         """Return one instance as the Part 10 file that Orthanc holds."""

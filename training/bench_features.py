@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from dicom_node.score.pixels import Grey
 from dicom_node.score.scoring import embed_views
 from dicom_node.score.views import make_views
 from training.manifest import PICTURES
+from training.planted import plant
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -53,11 +54,19 @@ class Part:
         In a fixed order.
     patients
         Whom each shows, as the file name says; "" is nobody known.
+    planted
+        Whether each is seen with an opacity drawn into it (see `planted`).
     """
 
     name: str
     files: tuple[Path, ...]
     patients: tuple[str, ...]
+    planted: bool = False
+
+    def read(self, path: Path, recipe: Preprocessing) -> Grey:
+        """Return one of its images as the node reads it, (H, W) float32."""
+        grey, _ = read_image(path, window=recipe.window, rescale=recipe.rescale)
+        return plant(grey, np.random.default_rng(int(_key(path.name)[:8], 16))) if self.planted else grey
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,16 @@ class Data:
     def held_out(self) -> npt.NDArray[np.bool_]:
         """Say which training normals calibrate thresholds, (N,)."""
         return np.array([_share(patient) < HELD_OUT for patient in self.train.patients], dtype=np.bool_)
+
+    @property
+    def planted(self) -> Part:
+        """Return the held-out training normals with an opacity drawn into each."""
+        return planted([path for path, held in zip(self.train.files, self.held_out, strict=True) if held])
+
+
+def planted(files: Sequence[Path]) -> Part:
+    """Return normals with an opacity drawn into each, the same at every time."""
+    return replace(_part("planted", files), planted=True)
 
 
 def read_data(folder: Path) -> Data:
@@ -152,7 +171,7 @@ class Features:
             for at in range(0, len(part.files), _SHARD):
                 place = whole.with_suffix(f".{at}.part.npy")
                 if not place.exists():
-                    _save(place, _embed(part.files[at : at + _SHARD], view, network, recipe))
+                    _save(place, _embed(part, part.files[at : at + _SHARD], view, network, recipe))
                     self.told(f"{part.name}, {network.name}, {view}: {at} of {len(part.files)}")
                 shards.append(place)
             _save(whole, np.concatenate([np.load(place, allow_pickle=False) for place in shards]))
@@ -162,10 +181,9 @@ class Features:
         return loaded
 
 
-def _embed(files: Sequence[Path], view: str, network: Backbone, recipe: Preprocessing) -> Vectors:
+def _embed(part: Part, files: Sequence[Path], view: str, network: Backbone, recipe: Preprocessing) -> Vectors:
     def cut(path: Path) -> Grey:
-        grey, _ = read_image(path, window=recipe.window, rescale=recipe.rescale)
-        return make_views(grey, (view,), recipe.size, recipe.resize_short)
+        return make_views(part.read(path, recipe), (view,), recipe.size, recipe.resize_short)
 
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         return embed_views(network, np.stack(list(pool.map(cut, files))), recipe)

@@ -33,6 +33,11 @@ class Judged:
         Of computing the scores of one seed, features from the cache.
     draws
         The bootstrap's, for paired comparisons.
+    held
+        The held-out normals' scores (H,) of each seed.
+    planted
+        AUROC by which held-out normals with an opacity drawn into each stand out from those as they are; None where
+        nobody asked.
     """
 
     row: Row
@@ -45,6 +50,8 @@ class Judged:
     specificity_at: tuple[float, ...]
     seconds: float
     draws: Draws
+    held: tuple[npt.NDArray[np.float64], ...]
+    planted: float | None = None
 
 
 def judge(row: Row, outcomes: Sequence[Outcome], seconds: float, data: Data, draws: int) -> Judged:
@@ -71,12 +78,21 @@ def judge(row: Row, outcomes: Sequence[Outcome], seconds: float, data: Data, dra
         ),
         seconds=seconds,
         draws=means,
+        held=tuple(one.held for one in outcomes),
+        planted=float(np.mean([_standing_out(one) for one in outcomes]))
+        if all(len(one.planted) for one in outcomes)
+        else None,
     )
 
 
 def paired(first: Judged, second: Judged) -> Difference:
     """Compare two rows' AUROC; both were drawn with the same counts."""
     return bootstrap.difference(first.auroc.value - second.auroc.value, first.draws.auroc, second.draws.auroc)
+
+
+def _standing_out(one: Outcome) -> float:
+    labels = np.repeat([0, 1], [len(one.held), len(one.planted)])
+    return metrics.auroc(labels, np.concatenate([one.held, one.planted]))
 
 
 def _operating(labels: npt.NDArray[np.int64], one: Outcome) -> tuple[float, float]:

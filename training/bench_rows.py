@@ -7,7 +7,7 @@ label, and the labels of the training set serve to contaminate a bank and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import faiss
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from dicom_node.domain.errors import BankError
 from dicom_node.score import knn
 from dicom_node.score.head import Head
-from dicom_node.score.views import DEFAULT_VIEWS, make_views
+from dicom_node.score.view_names import DEFAULT_VIEWS
+from dicom_node.score.views import make_views
 from training import controls
 from training.bench_features import Features, Part
 from training.contamination import kept_rows, review
@@ -56,11 +57,14 @@ class Outcome:
         (H,) of the held-out training normals, against a bank without them.
     operating
         (T,) of the test images against that same bank: what the threshold from `held` applies to.
+    planted
+        (H,) of the held-out normals with an opacity drawn into each, against that bank; empty if nobody asks.
     """
 
     test: Floats
     held: Floats
     operating: Floats
+    planted: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +161,12 @@ def zero_shot(count: int, k: int, normalise: str, features: Features, _seed: int
     data = features.data
 
     def every_k() -> dict[int, Outcome]:
-        train, test = (features.of(p, VIEWS[count], normalise=normalise) for p in (data.train, data.test))
-        return clean(features, train, test, NEIGHBOURS)
+        train, test, planted = (
+            features.of(p, VIEWS[count], normalise=normalise) for p in (data.train, data.test, data.planted)
+        )
+        found = neighbours(train[~data.held_out], planted, NEIGHBOURS)
+        of_rest = clean(features, train, test, NEIGHBOURS)
+        return {k: replace(one, planted=found[k]) for k, one in of_rest.items()}
 
     return features.once(f"zero-shot {count} {normalise}", every_k)[k]
 

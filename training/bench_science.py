@@ -20,14 +20,17 @@ import typer
 
 from dicom_node.domain.errors import BankError
 from training import bootstrap
-from training.bench_banks import bank_row
+from training.bench_banks import bank_rows
 from training.bench_features import Data, Features, read_data
 from training.bench_judge import Judged, judge, paired
 from training.bench_rows import BANK, CONTROL, Outcome, Row, all_rows
-from training.bench_text import page, replaced
+from training.bench_text import earlier, earlier_comparison, page, replaced
 from training.terminal import FAILED, exit_codes
 
 app = typer.Typer(pretty_exceptions_enable=False)
+
+_SCORES = ("test", "held", "operating", "planted")
+"""What is kept of an outcome."""
 
 
 def run(
@@ -49,21 +52,22 @@ def run(
     """
     features = Features(data, cache, told)
     judged = []
-    known = {_place(cache, row) for row in rows}
-    for row in [*rows, *_kept_banks(cache, known)]:
-        place = _place(cache, row)
-        if re.search(only, row.name) and place in known:
-            begun = time.monotonic()
-            outcomes = [row.run(features, seed) for seed in row.seeds]
-            _keep(place, row, outcomes, (time.monotonic() - begun) / len(row.seeds))
-        if not place.exists():
+    known = {row.name for row in rows}
+    for row in [*rows, *(kept for kept in _kept_banks(cache) if kept.name not in known)]:
+        places = [_place(cache, row, seed) for seed in row.seeds]
+        if re.search(only, row.name) and row.name in known:
+            for place, seed in zip(places, row.seeds, strict=True):
+                begun = time.monotonic()
+                outcome = row.run(features, seed)
+                _keep(place, row, seed, outcome, time.monotonic() - begun)
+        if not all(place.exists() for place in places):
             continue
-        found, seconds = _kept(place)
+        found, seconds = zip(*map(_kept, places), strict=True)
         if len(found[0].test) != len(data.labels):
             told(f"{row.name}: kept scores are of other images; left out")
             continue
-        judged.append(judge(row, found, seconds, data, draws))
-        told(f"{row.group}: {row.name}: AUROC {judged[-1].auroc.value:.4f}, {seconds:.1f} s")
+        judged.append(judge(row, found, float(np.mean(seconds)), data, draws))
+        told(f"{row.group}: {row.name}: AUROC {judged[-1].auroc.value:.4f}, {judged[-1].seconds:.1f} s")
     return judged
 
 
@@ -83,7 +87,10 @@ def main(
     cache: Annotated[Path, typer.Option(help="Folder for features and scores, outside the repository.")],
     out: Annotated[Path, typer.Option(help="Markdown file whose part between the two markers is replaced.")],
     bank: Annotated[
-        list[Path] | None, typer.Option(help="Bank built from the training normals: one more row; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Bank built from the training normals; repeatable. NAME-s0, NAME-s1, ... are one row."
+        ),
     ] = None,
     only: Annotated[str, typer.Option(help="Compute the rows whose name matches; keep the others.")] = "",
     draws: Annotated[int, typer.Option("--bootstrap", min=100, help="Draws of the bootstrap.")] = 2000,
@@ -94,14 +101,17 @@ def main(
         return
     with exit_codes(FAILED):
         official = read_data(data)
-        wanted = [*all_rows(), *(bank_row(folder) for folder in bank or ())]
+        wanted = [*all_rows(), *bank_rows(bank or ())]
         rows = run(official, cache, wanted, _tell, only, draws)
         controls = [one for one in rows if one.row.group == CONTROL]
         others = [one for one in rows if one.row.group != CONTROL]
         best = max(others, key=lambda one: one.auroc.value, default=None)
         gaps = [] if best is None else [(control, paired(best, control)) for control in controls]
-        written = page(official, rows, best, gaps, machine(), draws)
-        out.write_text(replaced(out.read_text("utf-8") if out.exists() else "", written), encoding="utf-8")
+        text = out.read_text("utf-8") if out.exists() else ""
+        whole = len(controls) == sum(row.group == CONTROL for row in wanted)
+        comparison = "" if whole else earlier_comparison(text)
+        written = page(official, rows, best, gaps, machine(), draws, wanted, earlier(text), comparison)
+        out.write_text(replaced(text, written), encoding="utf-8")
         sys.stdout.write(f"{len(rows)} rows written to {out}\n")
 
 
@@ -110,45 +120,44 @@ def _tell(line: str) -> None:
     sys.stderr.flush()
 
 
-def _place(cache: Path, row: Row) -> Path:
-    return cache / "scores" / (re.sub(r"[^a-z0-9]+", "-", f"{row.group} {row.name}".lower())[:150] + ".npz")
+def _place(cache: Path, row: Row, seed: int) -> Path:
+    """Return the file of one seed: a run that is killed loses one at most, and several runs may share a cache."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"{row.group} {row.name}".lower())[:150]
+    return cache / "scores" / f"{name}.{seed}.npz"
 
 
-def _kept_banks(cache: Path, known: set[Path]) -> list[Row]:
-    """Return the rows of banks that an earlier run scored."""
+def _kept_banks(cache: Path) -> list[Row]:
+    """Return the rows of banks that earlier runs scored."""
 
     def gone(_features: Features, _seed: int) -> Outcome:
         raise BankError("the bank of a kept row is not at hand")
 
-    rows = []
-    for place in sorted((cache / "scores").glob("*.npz")):
+    seeds: dict[str, list[int]] = {}
+    for place in sorted((cache / "scores").glob("*.*.npz")):
         with np.load(place, allow_pickle=False) as kept:
-            group, name = str(kept["group"]), str(kept["name"])
-        if group == BANK and place not in known:
-            rows.append(Row(BANK, name, gone))
-    return rows
+            if str(kept["group"]) == BANK:
+                seeds.setdefault(str(kept["name"]), []).append(int(kept["seed"]))
+    return [Row(BANK, name, gone, tuple(sorted(found))) for name, found in seeds.items()]
 
 
-def _keep(place: Path, row: Row, outcomes: Sequence[Outcome], seconds: float) -> None:
+def _keep(place: Path, row: Row, seed: int, outcome: Outcome, seconds: float) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    staging = place.with_suffix(".writing")
+    staging = place.with_suffix(f".{os.getpid()}.writing")
     with staging.open("wb") as file:
         np.savez(
             file,
-            test=np.stack([one.test for one in outcomes]),
-            held=np.stack([one.held for one in outcomes]),
-            operating=np.stack([one.operating for one in outcomes]),
+            **{name: getattr(outcome, name) for name in _SCORES},
             seconds=np.float64(seconds),
             group=np.str_(row.group),
             name=np.str_(row.name),
+            seed=np.int64(seed),
         )
     staging.replace(place)
 
 
-def _kept(place: Path) -> tuple[list[Outcome], float]:
+def _kept(place: Path) -> tuple[Outcome, float]:
     with np.load(place, allow_pickle=False) as kept:
-        parts = zip(kept["test"], kept["held"], kept["operating"], strict=True)
-        return [Outcome(*part) for part in parts], float(kept["seconds"])
+        return Outcome(*(kept[name] for name in _SCORES)), float(kept["seconds"])
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ Published figures are other people's, from other code, and stand in a table of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from training.bench_choice import least_spread, most_planted, spread
 from training.bench_features import Data
 from training.bench_judge import Judged
+from training.bench_rows import ZERO_SHOT, Row
 from training.bootstrap import Difference
 
 BEGIN = "<!-- bench-science begins: written by `make bench-science`, changes are lost -->"
@@ -40,8 +43,9 @@ evidence.
 
 - Machine: {machine}.
 - Command: `make bench-science` with the set in `DATA`; for one row `make bench-science ONLY='its name'`.
-  Seconds are those of scoring one seed with the features in the cache, on a machine that did other work too;
-  rows that differ only in k share their distances, which the first of them pays.
+  Seconds are those of scoring one seed, on a machine that did other work too; the first row of a view pays for its
+  features where the cache has none, the first of several k for their distances. A row that a run neither computes
+  nor finds in its cache stays as an earlier run wrote it; to drop one, delete its line.
 - Intervals: 95 %, bootstrap by patient within each class, {draws} draws, seed 0. Rows with several seeds show
   means over seeds, and the lowest and the highest AUROC of a seed.
 - AUROC, AP, and specificity at a sensitivity: every training normal stands in the bank, as in the published
@@ -53,13 +57,29 @@ evidence.
 | configuration | AUROC | 95 % | AP | 95 % | sens. | spec. | spec. at sens. .95 | .98 | .99 | seeds | s |
 |---|---|---|---|---|---|---|---|---|---|---|---|"""
 
-_BEST = """
-### The highest row against every control: {name}
+_COMPARISON = "### The highest row against every control: "
+
+_BEST = f"""
+{_COMPARISON}{{name}}
 
 Paired bootstrap of AUROC over the same draws. The row was found by looking at the table, so its lead over its
 neighbours means little; its lead over the controls is what this is about.
 
 | control | difference in AUROC | 95 % | p |
+|---|---|---|---|"""
+
+_CHOICE = """
+### Configurations chosen without labels
+
+By held-out normals alone, of {count} rows (`training/bench_choice.py`). Spread: the standard deviation of the logarithm
+of their scores, against a bank without them. Drawn opacities: the AUROC by which an opacity drawn into each of them
+(`training/planted.py`) stands out from them as they are.
+
+- Smallest spread, the rule of the first version, among rows with the identity head: {narrow}. AUROC {narrow_auroc}.
+- Drawn opacities stand out most: {open_eyed}. AUROC {open_eyed_auroc}.
+- Highest, which takes the test's labels to find: {best}. AUROC {best_auroc}.
+
+| configuration, by drawn opacities | these | spread | AUROC |
 |---|---|---|---|"""
 
 
@@ -72,6 +92,28 @@ def replaced(text: str, written: str) -> str:
     return f"{text or _TITLE}\n{part}"
 
 
+def earlier(text: str) -> dict[tuple[str, str], str]:
+    """Return the table's lines by group and name, as an earlier run wrote them into the file's text."""
+    written = text.partition(BEGIN)[2].partition(END)[0]
+    table = written.partition("\n| configuration |")[2].partition("\n\n")[0]
+    lines, group = {}, ""
+    for line in table.splitlines()[2:]:
+        name = line.split(" | ")[0].removeprefix("| ")
+        heading = re.match(r"\| \*\*(.*?)\*\* \|", line)
+        if heading:
+            group = heading.group(1)
+        else:
+            lines[group, name] = line
+    return lines
+
+
+def earlier_comparison(text: str) -> str:
+    """Return the comparison with the controls as an earlier run wrote it, "" if there is none."""
+    written = text.partition(BEGIN)[2].partition(END)[0]
+    found = re.search(rf"^{_COMPARISON}.*?(?=\n### )", written, re.MULTILINE | re.DOTALL)
+    return found.group().rstrip() if found else ""
+
+
 def page(
     data: Data,
     rows: Sequence[Judged],
@@ -79,8 +121,21 @@ def page(
     gaps: Sequence[tuple[Judged, Difference]],
     machine: str,
     draws: int,
+    order: Sequence[Row] = (),
+    before: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    kept_comparison: str = "",
 ) -> str:
-    """Return everything between the markers."""
+    """Return everything between the markers.
+
+    Parameters
+    ----------
+    order
+        Rows in the order of the table; others come after them.
+    before
+        Lines of an earlier run, for rows that are not among `rows`.
+    kept_comparison
+        Of an earlier run, in the place of `best` and `gaps`.
+    """
     sick = int(np.sum(data.labels))
     head = _HEAD.format(
         normals=len(data.train.files),
@@ -91,10 +146,16 @@ def page(
         draws=draws,
     )
     lines = [head]
-    for group, members in groupby(rows, key=lambda one: one.row.group):
-        lines.append(f"| **{group}** |" + " |" * 11)
-        lines += [_line(one) for one in members]
-    if best is not None:
+    told = {**before, **{(one.row.group, one.row.name): _line(one) for one in rows}}
+    places = dict.fromkeys([*((row.group, row.name) for row in order), *told])
+    groups = dict.fromkeys(group for group, _ in places)
+    for group in groups:
+        members = [told[place] for place in places if place[0] == group and place in told]
+        lines += [f"| **{group}** |" + " |" * 11, *members] if members else []
+    lines += _choice([one for one in rows if one.planted is not None])
+    if kept_comparison:
+        lines += ["", kept_comparison]
+    elif best is not None:
         lines.append(_BEST.format(name=best.row.name))
         lines += [
             f"| {one.row.name} | {gap.value:+.3f} | {_span(gap.low, gap.high)} | {gap.p:.2g} |"
@@ -109,6 +170,33 @@ def page(
         *(f"| {method} | {value} | {source} |" for method, value, source in _PUBLISHED),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _choice(rows: Sequence[Judged]) -> list[str]:
+    if not rows:
+        return []
+    narrow = least_spread([row for row in rows if row.row.group == ZERO_SHOT] or rows)
+    open_eyed, best = most_planted(rows), max(rows, key=lambda row: row.auroc.value)
+    told = _CHOICE.format(
+        count=len(rows),
+        narrow=narrow.row.name,
+        narrow_auroc=_value(narrow),
+        open_eyed=open_eyed.row.name,
+        open_eyed_auroc=_value(open_eyed),
+        best=best.row.name,
+        best_auroc=_value(best),
+    )
+    return [
+        told,
+        *(
+            f"| {row.row.name} | {row.planted or 0:.3f} | {spread(row):.3f} | {row.auroc.value:.3f} |"
+            for row in sorted(rows, key=lambda row: row.planted or 0.0, reverse=True)
+        ),
+    ]
+
+
+def _value(one: Judged) -> str:
+    return f"{one.auroc.value:.3f} [{one.auroc.low:.3f}, {one.auroc.high:.3f}]"
 
 
 def _line(one: Judged) -> str:

@@ -6,35 +6,32 @@ Owns that order. What is learned and how is for `aligned_fit` to know.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node import __version__
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
-from dicom_node.score.aligned import nearest
+from dicom_node.score.aligned import nearest, place_field
 from dicom_node.score.aligned_bank import write_aligned_bank
 from dicom_node.score.aligned_maps import chest_maps, map_vectors
+from dicom_node.score.aligned_places import Places
 from dicom_node.score.backbone import TorchBackbone, load_backbone
-from dicom_node.score.bank import check_name
 from dicom_node.score.calibration import Calibration
-from dicom_node.score.manifest import NORMALISATIONS, BackboneFacts, Manifest, Population, Preprocessing
+from dicom_node.score.heat_scale import scale_of
+from dicom_node.score.manifest import NORMALISATIONS, Manifest, Population, Preprocessing
 from dicom_node.score.measured import rounded
 from training.aligned_fit import Fitted, fit
-from training.build import MINIMUM_NORMALS
-from training.dataset import Reader
-from training.embed import finish, patient_key, work_folder
-from training.manifest import read_sources
+from training.embed import finish, work_folder
 from training.model_card import write_card
-from training.salad_images import Pictures, divide_pictures, read_pictures
+from training.salad_images import Pictures
+from training.sides import read_sides
+from training.stated import backbone_facts, check_place, facts_of, recipe_of, warnings_of
 
 Vectors = npt.NDArray[np.float32]
 
@@ -71,6 +68,8 @@ class AlignedOrder:
         Of the split and of the draws of the fit.
     keep_duplicates
         Let an image that is there several times count several times, for comparison with published figures.
+    origin
+        More to record in the manifest's recipe.
     """
 
     images: Path
@@ -86,6 +85,7 @@ class AlignedOrder:
     keep_duplicates: bool = False
     population: Population = field(default_factory=Population)
     rules: Eligibility = field(default_factory=Eligibility)
+    origin: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,34 +139,21 @@ def build_aligned(
         If the order cannot be carried out: unknown backbone, too few normals, the bank exists.
     """
     begun = time.monotonic()
-    check_name(order.name)
-    if (order.out / order.name).exists():
-        raise BankError(
-            f"bank {order.name} exists in {order.out}; a bank is never changed, choose another name"
-        )
+    check_place(order.out, order.name)
     if order.backbone not in BACKBONES:
         raise BankError(f"backbone is {order.backbone!r}; the maps are those of {', '.join(BACKBONES)}")
     backbone = load_backbone(order.backbone)
     with work_folder(order.out, order.name) as folder:
-        key = patient_key(folder)
-        reader = Reader(order.preprocessing, ("squash",), order.rules, key, order.population)
-        entries, others, kept_for_test = read_sources(order.images, order.calibration_images, key)
-        started(2 * (len(entries) + len(others)))
-        read = read_pictures(entries, reader, folder, progress)
-        separate = read_pictures(others, reader, folder, progress) if others else None
-        usable = read if order.keep_duplicates else read.distinct()
-        bank, held, shared = divide_pictures(usable, separate, order.calibration, order.seed)
-        if len(bank) < MINIMUM_NORMALS:
-            raise BankError(
-                f"{len(bank)} usable normals out of {len(entries)} files; at least {MINIMUM_NORMALS} must "
-                f"stand in the bank{''.join(f'; left out: {name} ({why})' for name, why in read.skipped[:1])}"
-            )
+        sides = read_sides(
+            order, order.preprocessing, order.seed, folder, lambda files: started(2 * files), progress
+        )
+        bank = sides.bank
         k, prep, patients = min(order.k, len(bank)), order.preprocessing, [item.patient for item in bank.items]
         fitted = fit(bank.take, patients, backbone.module, prep, order.seed, progress)
-        vectors, lost = _coordinates(bank, fitted, backbone, prep, progress, fitted.coordinates)
-        queries, more = _coordinates(held, fitted, backbone, prep, progress, {})
-        lost += more + fitted.not_registered
-        calibration = Calibration.of([rounded(one[k - 1]) for one in nearest(vectors, queries, k)[0]])
+        look = _Look(fitted, backbone, prep, progress)
+        vectors = look.coordinates(bank)
+        calibration, places = look.calibrate(sides.held, vectors, k)
+        lost = look.lost + fitted.not_registered
         manifest = write_aligned_bank(
             order.out / order.name,
             atlas=fitted.atlas,
@@ -175,6 +162,7 @@ def build_aligned(
             calibration=calibration,
             images=[item.file_id for item in bank.items],
             facts=_facts(order, backbone, bank, fitted, k, created_at),
+            places=places,
         )
         write_card(order.out / order.name, manifest)
         finish(folder)
@@ -186,7 +174,7 @@ def build_aligned(
         normal_images=manifest.normal_images,
         calibration_images=manifest.calibration_images,
         calibration=manifest.calibration,
-        patients=len({item.patient for item in bank.items}),
+        patients=sides.patients,
         k=k,
         directions=manifest.dim,
         not_registered=lost,
@@ -194,34 +182,54 @@ def build_aligned(
         threshold=manifest.threshold,
         calibration_mean=calibration.mean,
         calibration_std=calibration.std,
-        duplicates=len(read) - len(usable),
-        shared_with_bank=shared,
-        kept_for_test=kept_for_test,
-        skipped=read.skipped + (separate.skipped if separate else []),
+        duplicates=sides.duplicates,
+        shared_with_bank=sides.shared,
+        kept_for_test=sides.kept_for_test,
+        skipped=sides.skipped,
         seconds=round(time.monotonic() - begun, 3),
         warnings=_warnings(order, manifest, lost),
     )
 
 
-def _coordinates(
-    pictures: Pictures,
-    fitted: Fitted,
-    backbone: TorchBackbone,
-    preprocessing: Preprocessing,
-    progress: Callable[[int], None],
-    known: Mapping[int, Vectors],
-) -> tuple[Vectors, int]:
-    """Return coordinates (n, q) of images, those `known` by row as they are, and how many were not registered."""
-    rows, lost = [], 0
-    for row in range(len(pictures)):
-        if row not in known:
-            square = pictures.take([row])[0]
-            template, module = fitted.atlas.template, backbone.module
-            maps, placement = chest_maps(square, template, module, preprocessing, fitted.facts)
-            lost += bool(placement.note)
-            progress(1)
-        rows.append(known[row] if row in known else fitted.subspace.project(map_vectors(maps, fitted.atlas))[0])
-    return np.stack(rows), lost
+class _Look:
+    """Looks at images as the scorer will, and counts those that were not registered."""
+
+    def __init__(
+        self,
+        fitted: Fitted,
+        backbone: TorchBackbone,
+        preprocessing: Preprocessing,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._fitted, self._backbone, self._preprocessing = fitted, backbone, preprocessing
+        self._progress = progress
+        self.lost = 0
+
+    def coordinates(self, bank: Pictures) -> Vectors:
+        """Return the coordinates (N, q) of the bank's images; those that the fit saw are known already."""
+        known, project = self._fitted.coordinates, self._fitted.subspace.project
+        return np.stack(
+            [known[row] if row in known else project(self._vector(bank, row))[0] for row in range(len(bank))]
+        )
+
+    def calibrate(self, held: Pictures, bank: Vectors, k: int) -> tuple[Calibration, Places]:
+        """Return what the scores, and the distances of places, of held-out images are."""
+        subspace, grid = self._fitted.subspace, self._fitted.facts.grid
+        scores, fields = [], []
+        for row in range(len(held)):
+            vector = self._vector(held, row)
+            scores.append(rounded(nearest(bank, subspace.project(vector), k)[0][0, k - 1]))
+            fields.append(place_field(vector, bank, subspace, k, grid))
+        shift = self._backbone.map_shift(self._preprocessing.size)
+        return Calibration.of(scores), Places(*scale_of(fields), shift)
+
+    def _vector(self, pictures: Pictures, row: int) -> Vectors:
+        fitted, square = self._fitted, pictures.take([row])[0]
+        template, module = fitted.atlas.template, self._backbone.module
+        maps, placement = chest_maps(square, template, module, self._preprocessing, fitted.facts)
+        self.lost += bool(placement.note)
+        self._progress(1)
+        return map_vectors(maps, fitted.atlas)
 
 
 def _facts(
@@ -233,33 +241,15 @@ def _facts(
     created_at: datetime,
 ) -> dict[str, Any]:
     return {
-        "created_at": created_at.isoformat(timespec="seconds"),
-        "backbone": BackboneFacts(
-            name=backbone.name,
-            dim=backbone.dim,
-            weights_sha256=backbone.weights_sha256,
-            licence=backbone.licence,
-            training_data=backbone.training_data,
-        ),
+        **facts_of(order, bank.items, created_at, ("torch", "pydicom", "numpy", "pillow")),
+        "backbone": backbone_facts(backbone),
         "preprocessing": order.preprocessing,
         "k": k,
         "aligned": fitted.facts,
         "calibration": "separate" if order.calibration_images else "held-out",
-        "false_positive_rate": order.false_positive_rate,
-        "population": order.population,
-        "seen": {
-            "modality": dict(Counter(item.modality or "not stated" for item in bank.items)),
-            "view": dict(Counter(item.view or "not stated" for item in bank.items)),
-        },
         "recipe": {
-            "seed": order.seed,
-            "calibration": order.calibration,
-            "duplicates": "kept" if order.keep_duplicates else "left out",
+            **recipe_of(order, order.seed),
             "directions_tried": ", ".join(map(str, fitted.likelihoods)),
-        },
-        "versions": {
-            "dicom_node": __version__,
-            **{package: version(package) for package in ("torch", "pydicom", "numpy", "pillow")},
         },
     }
 
@@ -275,9 +265,4 @@ def _warnings(order: AlignedOrder, manifest: Manifest, lost: int) -> list[str]:
         warnings.append(f"{lost} images could not be registered to the template and were used as they lie")
     if manifest.k < order.k:
         warnings.append(f"k is {manifest.k}, as many as there are images, instead of {order.k}")
-    if manifest.calibration_images * order.false_positive_rate < 1:
-        warnings.append(
-            f"{manifest.calibration_images} calibration images cannot tell a false-positive rate of "
-            f"{order.false_positive_rate:g}: the threshold is simply their highest score"
-        )
-    return warnings
+    return warnings + warnings_of(manifest)

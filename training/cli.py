@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import known
 from dicom_node.score.head import Head
-from dicom_node.score.manifest import NORMALISATIONS, Population, Preprocessing
-from dicom_node.score.views import DEFAULT_VIEWS, parse_views
+from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
+from dicom_node.score.view_names import DEFAULT_VIEWS, parse_views
 from training import aligned_cli
+from training import bank_options as opts
 from training.build import Order, Summary
 from training.build import build as build_bank
 from training.calibrate import LEAVE_ONE_OUT
@@ -52,10 +52,13 @@ def build(
             "JPEG counts as a patient of its own unless the CSV says otherwise."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of banks.")],
-    name: Annotated[str, typer.Option(help="Name of the bank.")] = "normals",
+    out: opts.Out,
+    name: opts.Name = "normals",
     backbone: Annotated[str, typer.Option(help=f"lite0, lite0-random (a control), {known()}.")] = "lite0",
-    weights: Annotated[Path | None, typer.Option(help="Its weights file, for a name with a colon.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Its weights file, for a name with a colon; torchvision: downloads its own."),
+    ] = None,
     weights_licence: Annotated[str, typer.Option(help="Licence of that file, for manifest and report.")] = "",
     weights_training_data: Annotated[str, typer.Option(help="What that file was trained on.")] = "",
     head: Annotated[
@@ -68,23 +71,15 @@ def build(
     normalise: Annotated[
         Normalise, typer.Option(help="ImageNet's mean and std; 0.5; or (x - 127/255) / (128/255).")
     ] = "imagenet",
-    rescale: Annotated[
-        Literal["minmax", "none"], typer.Option(help="Stretch each image to its own range, or keep its scale.")
-    ] = "minmax",
-    window: Annotated[
-        Literal["none", "voi"], typer.Option(help="Ignore or apply the image's VOI LUT or window.")
-    ] = "none",
+    rescale: opts.Rescale = "minmax",
+    window: opts.Window = "none",
     calibration: Annotated[
         str, typer.Option(help=f"Held out by patient: a share, a number of images; or {LEAVE_ONE_OUT}.")
     ] = "0.2",
-    calibration_images: Annotated[
-        Path | None, typer.Option(help="Other normals (folder or CSV) that calibrate instead.")
-    ] = None,
-    fpr: Annotated[float, typer.Option(help="Share of normals that may lie above the threshold.")] = 0.05,
+    calibration_images: opts.CalibrationImages = None,
+    fpr: opts.Fpr = 0.05,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
-    keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Let identical images count as often as they are there.")
-    ] = False,
+    keep_duplicates: opts.KeepDuplicates = False,
     drop_outliers: Annotated[
         float,
         typer.Option(
@@ -94,6 +89,12 @@ def build(
     patches: Annotated[
         int, typer.Option(min=0, help="Patches of normals that the bank keeps for heat maps; 0 for none.")
     ] = DEFAULT_PATCHES,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            help="Keep small pictures of the normals, to show beside an image; the bank then shows patients."
+        ),
+    ] = False,
     index: Annotated[
         Literal["auto", "flat", "ivf-flat", "ivf-fp16"],
         typer.Option(help="flat compares every vector; ivf probes lists, recall measured; auto goes by size."),
@@ -104,23 +105,15 @@ def build(
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Embed here or on a Ray cluster; the bank is the same.")
     ] = "local",
-    site: Annotated[str, typer.Option(help="Where the normals come from.")] = "",
-    population_description: Annotated[str, typer.Option(help="Whom they show, in a sentence.")] = "",
-    population_modality: Annotated[
-        list[str] | None, typer.Option(help="Score only this modality with the bank; repeatable.")
-    ] = None,
-    population_view: Annotated[
-        list[str] | None, typer.Option(help="Score only this view with the bank; repeatable.")
-    ] = None,
-    population_institution: Annotated[
-        list[str] | None, typer.Option(help="Score only images of this Institution Name; repeatable.")
-    ] = None,
-    population_minimum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
-    population_maximum_age: Annotated[float | None, typer.Option(help="Whole years, included.")] = None,
-    rules: Annotated[
-        Path | None, typer.Option(help="JSON of [score.eligibility], if the node's differs from the default.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    site: opts.Site = "",
+    population_description: opts.Description = "",
+    population_modality: opts.Modalities = None,
+    population_view: opts.Views = None,
+    population_institution: opts.Institutions = None,
+    population_minimum_age: opts.Age = None,
+    population_maximum_age: opts.Age = None,
+    rules: opts.Rules = None,
+    as_json: opts.AsJson = False,
 ) -> None:
     """Build a bank of normals. A build that was killed goes on where it was when started again."""
     with exit_codes(UNUSABLE):
@@ -139,23 +132,24 @@ def build(
             preprocessing=Preprocessing(window=window, rescale=rescale, mean=mean, std=std),
             calibration=_calibration(calibration),
             calibration_images=calibration_images,
-            false_positive_rate=_rate(fpr),
+            false_positive_rate=opts.checked_rate(fpr),
             seed=seed,
             keep_duplicates=keep_duplicates,
             drop_outliers=_share(drop_outliers),
             patches=patches,
+            thumbnails=thumbnails,
             index=IndexOrder(index, flat_up_to),
             engine=engine,
-            population=Population(
-                description=population_description,
-                site=site,
-                modalities=tuple(value.upper() for value in population_modality or ()),
-                views=tuple(value.upper() for value in population_view or ()),
-                minimum_age=population_minimum_age,
-                maximum_age=population_maximum_age,
-                institutions=tuple(value.upper() for value in population_institution or ()),
+            population=opts.population(
+                population_description,
+                site,
+                population_modality,
+                population_view,
+                population_institution,
+                population_minimum_age,
+                population_maximum_age,
             ),
-            rules=Eligibility() if rules is None else Eligibility.model_validate_json(rules.read_bytes()),
+            rules=opts.eligibility(rules),
             head=trained,
             statistics=statistics,
         )
@@ -186,28 +180,13 @@ def phantoms(
 
 
 def _text(summary: Summary) -> str:
-    shared = f", {summary.shared_with_bank} also in the bank" if summary.shared_with_bank else ""
     reused = f", {summary.reused} reused from an earlier attempt" if summary.reused else ""
-    counts = f"{summary.normal_images} images of {summary.patients} patients, {summary.vectors} vectors"
-    spread = f"mean {summary.calibration_mean:.6g}, std {summary.calibration_std:.6g}"
-    lines = [
-        f"bank {summary.bank} written to {summary.path}",
-        f"  hash         {summary.bank_hash}",
-        f"  normals      {counts}",
-        f"  calibration  {summary.calibration_images} images ({summary.calibration}), {spread}",
-        f"  threshold    {summary.threshold:.6g}",
-        f"  left out     {len(summary.skipped)} unusable, {summary.duplicates} duplicates{shared}",
-        f"  time         {summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s{reused}",
-    ]
     dropped = f", {summary.dropped} of the farthest left out" if summary.dropped else ""
-    lines.append(f"  outliers     {summary.flagged} flagged{dropped}; see {summary.review}")
-    if summary.kept_for_test:
-        lines.append(f"  test         {summary.kept_for_test} files kept out of the bank, as their split says")
-    lines += [f"  skipped      {name}: {reason}" for name, reason in summary.skipped[:20]]
-    if len(summary.skipped) > 20:
-        lines.append(f"  skipped      and {len(summary.skipped) - 20} more; --json lists them all")
-    lines += [f"  warning      {warning}" for warning in summary.warnings]
-    return "\n".join(lines) + "\n"
+    own = [
+        f"  normals      {summary.normal_images} images of {summary.patients} patients, {summary.vectors} vectors",
+        f"  outliers     {summary.flagged} flagged{dropped}; see {summary.review}",
+    ]
+    return opts.told(summary, own, f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s{reused}")
 
 
 def _calibration(value: str) -> float | str:
@@ -216,21 +195,13 @@ def _calibration(value: str) -> float | str:
     try:
         number = float(value)
     except ValueError:
-        number = -1.0
-    if number <= 0 or (number >= 1 and number != int(number)):
         raise BankError(
             f"--calibration is {value!r}; a share between 0 and 1, a number of images, or {LEAVE_ONE_OUT}"
-        )
-    return number
+        ) from None
+    return opts.checked_share(number, f", or {LEAVE_ONE_OUT}")
 
 
 def _share(value: float) -> float:
     if not 0 <= value < 0.5:
         raise BankError(f"--drop-outliers is {value:g}; a share from 0 to below 0.5")
-    return value
-
-
-def _rate(value: float) -> float:
-    if not 0 < value < 1:
-        raise BankError(f"--fpr is {value:g}; a share between 0 and 1")
     return value

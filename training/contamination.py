@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score import knn
 from training.dataset import Item
+from training.index import Exact
 
 Vectors = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -103,7 +103,12 @@ def review(vectors: Vectors, patients: Sequence[str], seed: int = 0, most: int =
 
 
 def score_without_own(
-    bank: Vectors, bank_owners: knn.Rows, queries: Vectors, query_owners: knn.Rows, k: int
+    bank: Vectors,
+    bank_owners: knn.Rows,
+    queries: Vectors,
+    query_owners: knn.Rows,
+    k: int,
+    index: knn.Index | None = None,
 ) -> Floats:
     """Return the score (Q,) of every query against the bank without the images of the query's own patient.
 
@@ -115,6 +120,8 @@ def score_without_own(
         (N,) and (Q,) int64: whose image each is.
     k
         From 1.
+    index
+        Searches the bank; by default every vector is compared, a piece of the bank at a time.
 
     Raises
     ------
@@ -125,12 +132,11 @@ def score_without_own(
     largest = int(np.bincount(bank_owners).max()) * views
     if len(bank) * views < largest + k:
         raise BankError(f"{k} vectors of other patients are needed; one patient has {largest} of all")
-    index = faiss.IndexFlatL2(dim)
-    index.add(np.ascontiguousarray(bank.reshape(-1, dim)))
+    searched = index or Exact(bank.reshape(-1, dim))
     kth = np.empty(queries.shape[:2], dtype=np.float64)
     for start in range(0, len(queries), _CHUNK):
         part = queries[start : start + _CHUNK]
-        distances, rows = knn.nearest(index, part.reshape(-1, dim), largest + k)
+        distances, rows = knn.nearest(searched, part.reshape(-1, dim), largest + k)
         whose = bank_owners[rows // views]
         for at in range(len(part)):
             own = slice(at * views, (at + 1) * views)
@@ -152,11 +158,27 @@ def kept_rows(found: Review, fraction: float) -> list[int]:
     return sorted(found.farthest()[round(fraction * len(found.distances)) :])
 
 
-def without(vectors: Vectors, items: Sequence[Item], dropped: Sequence[int], k: int) -> Floats:
-    """Return the scores of dropped images against the rest of the bank, without their own patients' images."""
-    owners = _numbers([item.patient for item in items])
-    kept = np.setdiff1d(np.arange(len(items)), dropped)
-    return score_without_own(vectors[kept], owners[kept], vectors[list(dropped)], owners[list(dropped)], k)
+def without(
+    bank: Vectors,
+    items: Sequence[Item],
+    left: Vectors,
+    dropped: Sequence[Item],
+    k: int,
+    index: knn.Index | None = None,
+) -> Floats:
+    """Return the scores of dropped images against the bank that is left, without their own patients' images.
+
+    Parameters
+    ----------
+    bank, items
+        (N, A, D') and whose; may lie in a file.
+    left, dropped
+        (Q, A, D') and whose.
+    index
+        As for `score_without_own`.
+    """
+    owners = _numbers([item.patient for item in [*items, *dropped]])
+    return score_without_own(bank, owners[: len(items)], left, owners[len(items) :], k, index)
 
 
 def review_csv(found: Review, items: Sequence[Item], paths: Sequence[Path], dropped: Sequence[int]) -> bytes:

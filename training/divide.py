@@ -102,8 +102,9 @@ def divide(order: Order, usable: Embedded, separate: Embedded | None, folder: Pa
         index = build_index(order.index, kept.vectors, None, order.k, folder, order.seed)
         scores = calibrate.score_leave_one_out(kept.vectors, patients, order.k, index.searched)
         if kept.dropped:
-            left = contamination.without(vectors, usable.items, kept.dropped, order.k)
-            scores = np.concatenate([scores, left])
+            left, whose = gather(vectors, kept.dropped, folder), [usable.items[row] for row in kept.dropped]
+            apart = contamination.without(kept.vectors, kept.items, left, whose, order.k, index.searched)
+            scores = np.concatenate([scores, apart])
         return Parts(kept.items, kept.vectors, scores, calibrate.LEAVE_ONE_OUT, kept, index)
     bank, held = calibrate.split_patients(usable.items, order.calibration, order.seed)
     kept = _clean(order, usable, vectors, bank, folder)

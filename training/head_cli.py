@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dicom_node.config import Eligibility
-from dicom_node.score.backbone import Weights, load_backbone
+from dicom_node.score.backbone import load_backbone
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
+from dicom_node.score.weights import Weights
 from training.head_recipe import HeadRecipe
 from training.terminal import FAILED, UNUSABLE, exit_codes
 from training.train_head import HeadOrder, HeadSummary, default_device
@@ -25,7 +26,7 @@ def train_head(
     images: Annotated[Path, typer.Option(help="Folder of normals, or a CSV: path, patient_id.")],
     out: Annotated[Path, typer.Option(help="The head's file, e.g. head.safetensors.")],
     backbone: Annotated[str, typer.Option(help="As for build.")] = "lite0",
-    weights: Annotated[Path | None, typer.Option(help="Its weights file.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights file, as for build.")] = None,
     bn: Annotated[
         Literal["frozen", "adapt"],
         typer.Option(help="Use the backbone as published, or let its BatchNorm statistics drift (slow)."),
@@ -49,7 +50,8 @@ def train_head(
     rescale: Annotated[Literal["minmax", "none"], typer.Option(help="As for build.")] = "minmax",
     window: Annotated[Literal["none", "voi"], typer.Option(help="As for build.")] = "none",
     cache: Annotated[
-        Path | None, typer.Option(help="Keep the embedded views here, for further trainings.")
+        Path | None,
+        typer.Option(help="Keep what was embedded here: other rates and more epochs then take little time."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
     checkpoint_seconds: Annotated[

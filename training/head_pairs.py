@@ -85,6 +85,11 @@ class FreshPairs:
     """Two new random views of each image, through a backbone whose BatchNorm layers are in train mode.
 
     Files are read anew in every epoch: memory does not grow with them, time does.
+
+    Attributes
+    ----------
+    backbone
+        The network whose statistics drift.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class FreshPairs:
         if not batch_norm.layers(backbone.module):
             raise BankError(f"{backbone.name} has no BatchNorm layers that could adapt; use bn frozen")
         self._entries, self._heldout = entries, held
-        self._reader, self._backbone, self._pool = reader, backbone, pool
+        self._reader, self.backbone, self._pool = reader, backbone, pool
         self._batch, self._seed = batch, seed
 
     def epoch(self, number: int) -> Iterator[Pair]:
@@ -109,10 +114,10 @@ class FreshPairs:
         for rows in batches(len(self._entries), self._batch, rng):
             chosen = [self._entries[row] for row in rows]
             views = self._cut(chosen, (self._seed, _FRESH, number))
-            for layer in batch_norm.layers(self._backbone.module):
+            for layer in batch_norm.layers(self.backbone.module):
                 layer.train()
             one, two = self._embed(views[:, 0]), self._embed(views[:, 1])
-            self._backbone.module.eval()
+            self.backbone.module.eval()
             yield one, two
 
     def held_out(self) -> Iterator[Pair]:
@@ -134,4 +139,4 @@ class FreshPairs:
 
     def _embed(self, views: Grey) -> torch.Tensor:
         prep = self._reader.preprocessing
-        return self._backbone.features(to_batch(views, prep.mean, prep.std))
+        return self.backbone.features(to_batch(views, prep.mean, prep.std))

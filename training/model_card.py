@@ -148,6 +148,8 @@ def _admitted(people: Population) -> str:
         low = "0" if people.minimum_age is None else f"{people.minimum_age:g}"
         high = "any age" if people.maximum_age is None else f"{people.maximum_age:g}"
         parts.append(f"ages {low} to {high} years")
+    if people.institutions:
+        parts.append(f"Institution Name {', '.join(people.institutions)}")
     return "; ".join(parts) or "every eligible image (no population was stated)"
 
 

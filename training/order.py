@@ -10,7 +10,7 @@ from typing import Literal
 from dicom_node.config import Eligibility
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import Population, Preprocessing
-from dicom_node.score.views import DEFAULT_VIEWS
+from dicom_node.score.view_names import DEFAULT_VIEWS
 
 DEFAULT_PATCHES = 4000
 """Enough for a heat map of a chest; see tests/bench/bench_saliency.py."""
@@ -54,6 +54,8 @@ class Order:
         Calibration images are never left out: the threshold must hold for normals as they come.
     patches
         How many patches of normals the bank carries for heat maps (see `training.patches`); 0 for none.
+    thumbnails
+        Whether the bank carries small pictures of its normals, for people; it then shows patients' chests.
     weights, weights_licence, weights_training_data
         The backbone's weights file, and what is known of its origin.
     head, statistics
@@ -83,6 +85,7 @@ class Order:
     keep_duplicates: bool = False
     drop_outliers: float = 0.0
     patches: int = DEFAULT_PATCHES
+    thumbnails: bool = False
     index: IndexOrder = field(default_factory=IndexOrder)
     engine: str = "local"
     origin: Mapping[str, str | int | float] = field(default_factory=dict)

@@ -14,8 +14,9 @@ import numpy as np
 from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import Backbone
 from dicom_node.score.files import read_image
+from dicom_node.score.heat_scale import LEVELS, scale_of
 from dicom_node.score.manifest import Preprocessing
-from dicom_node.score.patch_bank import LEVELS, PatchBank, Places
+from dicom_node.score.patch_bank import PatchBank, Places
 from dicom_node.score.pixels import Grey
 from dicom_node.score.saliency import distance_field, see
 from training.calibrate import split_patients
@@ -104,14 +105,8 @@ def _calibrated(
     preprocessing: Preprocessing,
 ) -> PatchBank:
     fields = [distance_field(grey, bank, backbone, preprocessing) for grey in calibration()]
-    if not fields:
-        raise BankError("no image to calibrate patches with")
-    every = np.stack(fields)
-    return replace(
-        bank,
-        normal=np.quantile(every[~np.isnan(every)], LEVELS).astype(np.float32),
-        peaks=np.sort(np.nanmax(every, axis=(1, 2))),
-    )
+    normal, peaks = scale_of(fields)
+    return replace(bank, normal=normal, peaks=peaks)
 
 
 def patches_for(

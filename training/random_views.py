@@ -13,7 +13,7 @@ import numpy as np
 from dicom_node.domain.errors import CannotUnderstandError
 from dicom_node.score.files import read_bytes
 from dicom_node.score.pixels import Grey
-from dicom_node.score.views import draw_views
+from dicom_node.score.view_names import draw_views
 from training.dataset import Item, Reader
 from training.manifest import Entry
 

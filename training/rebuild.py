@@ -17,18 +17,21 @@ from typing import Literal
 
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
-from dicom_node.score.bank import MANIFEST, check_name, load_bank, read_manifest
+from dicom_node.score.bank import MANIFEST, check_name, read_manifest
 from dicom_node.score.durable import write_synced
 from dicom_node.score.manifest import Manifest
 from dicom_node.score.scoring import load_scorer
 from training.build import build
+from training.build_aligned import AlignedOrder, build_aligned
 from training.embed import finish, patient_key, work_folder
 from training.judge import MINIMUM_HELD_OUT, Judgement, Labelled, Normals, auroc, judge
 from training.model_card import write_card
-from training.recipe import REBUILD_INPUT, REBUILT_FROM, order_like
+from training.recipe import REBUILD_INPUT, REBUILD_SOURCE, REBUILT_FROM, AnyOrder, order_like
+from training.salad_build import SaladOrder, build_salad
 from training.score_cases import score_cases
 from training.scored import Case, Row, read_cases
 from training.splits import Described, describe, write_manifest
+from training.train_salad import Epoch
 
 VERDICT = "rebuild.json"
 """Beside the files of a rebuilt bank: what was measured and decided. No hash covers it."""
@@ -50,6 +53,8 @@ class Rebuild:
         Share of the normals held out of the new bank unless the CSV says which: at least 20, half at most.
     labelled
         CSV of path and label, to compare AUROCs.
+    source
+        Where the normals came from, for the manifest; never a patient's name.
     """
 
     active: Path
@@ -58,6 +63,7 @@ class Rebuild:
     calibration_images: Path | None = None
     labelled: Path | None = None
     test: float = 0.15
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +82,28 @@ class Verdict:
 
 
 def rebuild(
-    asked: Rebuild, *, created_at: datetime, started: Callable[[int], None], progress: Callable[[int], None]
+    asked: Rebuild,
+    *,
+    created_at: datetime,
+    started: Callable[[int], None],
+    progress: Callable[[int], None],
+    trained: Callable[[Epoch], None] = lambda _: None,
 ) -> Verdict:
     """Build, judge, and say what came of it.
+
+    Parameters
+    ----------
+    created_at, started, progress
+        As for the builder of the bank's kind.
+    trained
+        Told each epoch that ended, where the kind is trained.
 
     Raises
     ------
     BankError
         If the recipe cannot be repeated or the normals do not suffice.
     """
-    root, active = asked.active.parent, load_bank(asked.active)
+    root, active = asked.active.parent, load_scorer(asked.active).bank
     manifest, old_hash = active.manifest, active.bank_hash
     labelled = [] if asked.labelled is None else read_cases(asked.labelled)
     stem = re.sub(r"-r\d+\Z", "", manifest.name)[:56]
@@ -100,11 +118,19 @@ def rebuild(
         source = work / "normals.csv"
         write_manifest(source, [*rest, *held], patient_key(work))
         order = order_like(
-            active, asked.active, images=source, name=name, calibration_images=asked.calibration_images
+            active,
+            asked.active,
+            images=source,
+            name=name,
+            calibration_images=asked.calibration_images,
+            origin={
+                REBUILT_FROM: old_hash,
+                REBUILD_INPUT: digest,
+                **({REBUILD_SOURCE: asked.source} if asked.source else {}),
+            },
         )
         if done is None:
-            order = replace(order, origin={REBUILT_FROM: old_hash, REBUILD_INPUT: digest})
-            build(order, created_at=created_at, started=started, progress=progress)
+            _build(order, created_at, started, progress, trained)
         else:  # killed between the bank's last byte and the end of its build
             with work_folder(root, name) as leftover:
                 finish(leftover)
@@ -114,6 +140,21 @@ def rebuild(
         _write(root / name / VERDICT, verdict)
         finish(work)
     return verdict
+
+
+def _build(
+    order: AnyOrder,
+    created_at: datetime,
+    started: Callable[[int], None],
+    progress: Callable[[int], None],
+    trained: Callable[[Epoch], None],
+) -> None:
+    if isinstance(order, SaladOrder):
+        build_salad(order, created_at=created_at, started=started, progress=progress, trained=trained)
+    elif isinstance(order, AlignedOrder):
+        build_aligned(order, created_at=created_at, started=started, progress=progress)
+    else:
+        build(order, created_at=created_at, started=started, progress=progress)
 
 
 def hold_out(

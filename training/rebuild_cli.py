@@ -15,6 +15,7 @@ import typer
 
 from training.rebuild import Rebuild, Verdict
 from training.rebuild import rebuild as rebuild_bank
+from training.salad_cli import tell_epoch
 from training.splits import describe, write_manifest
 from training.splits import split as split_patients
 from training.terminal import FAILED, Reporter, exit_codes
@@ -47,15 +48,20 @@ def rebuild(
         Path | None, typer.Option(help="CSV of path and label (0 normal, 1 abnormal): compares AUROCs.")
     ] = None,
     test: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the normals held out.")] = 0.15,
+    source: Annotated[str, typer.Option(help="Where the normals came from, for the manifest.")] = "",
     nice: Annotated[int, typer.Option(min=0, max=19, help="Lower the priority by this much.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Repeat a bank's recipe on other normals and compare the two banks. Activates nothing."""
     os.nice(nice)
-    asked = Rebuild(like, images, name, calibration_images, labelled, test)
+    asked = Rebuild(like, images, name, calibration_images, labelled, test, source)
     with exit_codes(FAILED), Reporter() as reporter:
         verdict = rebuild_bank(
-            asked, created_at=datetime.now(UTC), started=reporter.started, progress=reporter.progress
+            asked,
+            created_at=datetime.now(UTC),
+            started=reporter.started,
+            progress=reporter.progress,
+            trained=tell_epoch,
         )
     sys.stdout.write(json.dumps(asdict(verdict)) + "\n" if as_json else _text(verdict))
 

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node import __version__
 from dicom_node.config import Eligibility
-from dicom_node.domain.errors import BankError
-from dicom_node.score.bank import check_name
 from dicom_node.score.calibration import Calibration
-from dicom_node.score.manifest import Manifest, Population, Preprocessing, SaladFacts, Weighting
+from dicom_node.score.manifest import Manifest, Population, Preprocessing
 from dicom_node.score.measured import rounded
 from dicom_node.score.salad import TAU, K, anomaly_scores, encode
 from dicom_node.score.salad_bank import write_salad_bank
-from training.build import FEW_NORMALS, MINIMUM_NORMALS
-from training.dataset import Reader
-from training.embed import finish, patient_key, work_folder
-from training.manifest import read_sources
+from dicom_node.score.salad_facts import SaladFacts, Weighting
+from training.embed import finish, work_folder
 from training.model_card import write_card
 from training.salad_curves import write_curves
-from training.salad_images import Pictures, divide_pictures, read_pictures
+from training.salad_images import Pictures
+from training.sides import read_sides
+from training.stated import check_place, facts_of, few_normals, recipe_of, warnings_of
 from training.train_salad import MEAN, STD, Epoch, Recipe, Trained, train
 
 _BATCH = 64
@@ -58,6 +53,8 @@ class SaladOrder:
         Let an image that is there several times count several times, for comparison with published figures.
     checkpoint_seconds
         A killed training loses at most about this much, or one epoch.
+    origin
+        More to record in the manifest's recipe.
     """
 
     images: Path
@@ -75,6 +72,7 @@ class SaladOrder:
     rules: Eligibility = field(default_factory=Eligibility)
     device: str = "cpu"
     checkpoint_seconds: float = 20.0
+    origin: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +129,7 @@ def build_salad(
         If the order cannot be carried out: unfit size, too few normals, the bank exists.
     """
     begun = time.monotonic()
-    check_name(order.name)
-    if (order.out / order.name).exists():
-        raise BankError(
-            f"bank {order.name} exists in {order.out}; a bank is never changed, choose another name"
-        )
+    check_place(order.out, order.name)
     size = order.recipe.size
     prep = Preprocessing(
         window=order.preprocessing.window,
@@ -146,19 +140,8 @@ def build_salad(
         resize_short=size,
     )
     with work_folder(order.out, order.name) as folder:
-        key = patient_key(folder)
-        reader = Reader(prep, ("squash",), order.rules, key, order.population)
-        entries, others, kept_for_test = read_sources(order.images, order.calibration_images, key)
-        started(len(entries) + len(others))
-        read = read_pictures(entries, reader, folder, progress)
-        separate = read_pictures(others, reader, folder, progress) if others else None
-        usable = read if order.keep_duplicates else read.distinct()
-        bank, held, shared = divide_pictures(usable, separate, order.calibration, order.recipe.seed)
-        if len(bank) < MINIMUM_NORMALS:
-            raise BankError(
-                f"{len(bank)} usable normals out of {len(entries)} files; at least {MINIMUM_NORMALS} must "
-                f"stand in the bank{''.join(f'; left out: {name} ({why})' for name, why in read.skipped[:1])}"
-            )
+        sides = read_sides(order, prep, order.recipe.seed, folder, started, progress)
+        bank = sides.bank
         result = train(
             bank,
             order.recipe,
@@ -168,7 +151,7 @@ def build_salad(
             every_seconds=order.checkpoint_seconds,
         )
         k = min(order.k, len(bank))
-        calibration = Calibration.of(_scores(held, result, prep, k, order.weighting))
+        calibration = Calibration.of(_scores(sides.held, result, prep, k, order.weighting))
         manifest = write_salad_bank(
             order.out / order.name,
             encoder=result.encoder,
@@ -189,7 +172,7 @@ def build_salad(
         normal_images=manifest.normal_images,
         calibration_images=manifest.calibration_images,
         calibration=manifest.calibration,
-        patients=len({item.patient for item in bank.items}),
+        patients=sides.patients,
         k=k,
         epochs=len(result.curve),
         device=order.device,
@@ -199,11 +182,11 @@ def build_salad(
         threshold=manifest.threshold,
         calibration_mean=calibration.mean,
         calibration_std=calibration.std,
-        duplicates=len(read) - len(usable),
-        shared_with_bank=shared,
-        kept_for_test=kept_for_test,
-        skipped=read.skipped + (separate.skipped if separate else []),
-        reused=read.reused + (separate.reused if separate else 0),
+        duplicates=sides.duplicates,
+        shared_with_bank=sides.shared,
+        kept_for_test=sides.kept_for_test,
+        skipped=sides.skipped,
+        reused=sides.reused,
         seconds=round(time.monotonic() - begun, 3),
         warnings=_warnings(order, manifest, pictured=curves[1] is not None),
     )
@@ -224,7 +207,7 @@ def _facts(
 ) -> dict[str, Any]:
     recipe = order.recipe
     return {
-        "created_at": created_at.isoformat(timespec="seconds"),
+        **facts_of(order, bank.items, created_at, ("torch", "pydicom", "numpy", "pillow")),
         "preprocessing": prep,
         "k": k,
         "salad": SaladFacts(
@@ -237,46 +220,25 @@ def _facts(
             reconstruction=recipe.reconstruction,
         ),
         "calibration": how,
-        "false_positive_rate": order.false_positive_rate,
-        "population": order.population,
-        "seen": {
-            "modality": dict(Counter(item.modality or "not stated" for item in bank.items)),
-            "view": dict(Counter(item.view or "not stated" for item in bank.items)),
-        },
         "recipe": {
-            "seed": recipe.seed,
-            "calibration": order.calibration,
-            "duplicates": "kept" if order.keep_duplicates else "left out",
+            **recipe_of(order, recipe.seed),
+            **({"k": order.k} if k < order.k else {}),
             "batch": recipe.batch,
             "learning_rate": recipe.learning_rate,
             "weight_decay": recipe.weight_decay,
             "device": order.device,
         },
-        "versions": {
-            "dicom_node": __version__,
-            **{package: version(package) for package in ("torch", "pydicom", "numpy", "pillow")},
-        },
     }
 
 
 def _warnings(order: SaladOrder, manifest: Manifest, *, pictured: bool) -> list[str]:
-    warnings = []
-    if manifest.normal_images < FEW_NORMALS:
-        warnings.append(
-            f"{manifest.normal_images} normals in the bank: percentiles and threshold are rough "
-            f"below {FEW_NORMALS}"
-        )
+    warnings = few_normals(manifest) + warnings_of(manifest)
     if manifest.k < order.k:
         warnings.append(f"the bank has {manifest.k} memory rows: all of them score, instead of {order.k}")
     if (order.recipe.rounds, order.recipe.epochs) != (Recipe().rounds, Recipe().epochs):
         warnings.append(
             f"trained for rounds 0 to {order.recipe.rounds} of {order.recipe.epochs} epochs; the paper's are "
             f"0 to {Recipe().rounds} of {Recipe().epochs}"
-        )
-    if manifest.calibration_images * order.false_positive_rate < 1:
-        warnings.append(
-            f"{manifest.calibration_images} calibration images cannot tell a false-positive rate of "
-            f"{order.false_positive_rate:g}: the threshold is simply their highest score"
         )
     if not pictured:
         warnings.append("no picture of the loss curves: matplotlib is not installed (extra training)")

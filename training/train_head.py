@@ -17,15 +17,17 @@ import torch
 from dicom_node.config import Eligibility
 from dicom_node.domain.errors import BankError
 from dicom_node.score import batch_norm
-from dicom_node.score.backbone import TorchBackbone, Weights, load_backbone
+from dicom_node.score.backbone import TorchBackbone, load_backbone
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.head import save_head
+from dicom_node.score.weights import Weights
 from training import head_checkpoint
 from training.calibrate import split_patients, unique_rows
 from training.dataset import Item, Reader
 from training.embed import embed_entries, finish, patient_key, work_folder
 from training.head_checkpoint import Progress
 from training.head_curves import write_curves
+from training.head_drift import KeptDrift
 from training.head_epochs import run_epochs
 from training.head_pairs import CachedPairs, FreshPairs, Pairs
 from training.head_recipe import HeadRecipe, HeadRecord, short_id, statistics_path
@@ -37,6 +39,9 @@ MINIMUM_NORMALS = 20
 
 _CACHED = 0
 """Draw of the views that are embedded once; `head_pairs` has the others."""
+
+_HEADS_OWN = {"lr", "betas", "epochs", "select"}
+"""What of a recipe the drift of a backbone's statistics does not depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class HeadOrder:
     recipe
         With the backbone's name and SHA-256 as `load_backbone` gives them.
     cache
-        Folder that keeps the embedded views for further trainings; without it they are removed in the end.
+        Folder that keeps what was embedded for further trainings (bn "adapt": of every epoch, which other learning
+        rates and longer trainings of the same seed then find); without it nothing is kept.
     """
 
     images: Path
@@ -217,10 +223,15 @@ def _data(
     else:
         by_path = {entry.path: entry for entry in entries}
         files: list[Entry] = [by_path[paths[row]] for row in rows]
-        pairs = FreshPairs(
+        fresh = FreshPairs(
             [files[row] for row in train], [files[row] for row in held], plain, backbone, pool, recipe.batch,
             recipe.seed,
         )  # fmt: skip
+        pairs = fresh
+        if order.cache is not None:
+            drift = recipe.model_dump_json(exclude=_HEADS_OWN)
+            of = head_checkpoint.run_key(drift, _ids(distinct, train), _ids(distinct, held))
+            pairs = KeptDrift(fresh, order.cache / f"drift-{of[:16]}", recipe.batch)
     return _Data(pairs, _ids(distinct, train), _ids(distinct, held), skipped, len(items) - len(rows))
 
 

@@ -28,12 +28,21 @@ def build(context: typer.Context, config: ConfigPath = None, method: Method = "d
 
     For example: dicom-node bank build --images NORMALS --name chest-2026
     """
+    from dicom_node import node
+
     with exit_codes():
         settings = read_config(config)
         settings.score.banks.mkdir(parents=True, exist_ok=True)
-    arguments = build_arguments(context.args, settings.score.banks)
-    command = [sys.executable, "-m", "training", BUILDERS[method], *arguments]
-    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
+        arguments = build_arguments(context.args, settings.score.banks)
+        command = [sys.executable, "-m", "training", BUILDERS[method], *arguments]
+        with node.administering(settings, "bank build", f"bank/{_named(context.args)}"):
+            sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program, the admin's arguments
+
+
+def _named(given: list[str]) -> str:
+    """Return the name that the builder is told to give its bank."""
+    words = [part for word in given for part in word.split("=", 1)]
+    return words[words.index("--name") + 1] if "--name" in words[:-1] else "unnamed"
 
 
 def build_arguments(given: list[str], banks: Path) -> list[str]:
@@ -52,7 +61,8 @@ def list_(config: ConfigPath = None, as_json: AsJson = False) -> None:
     from dicom_node.pipeline import admin
 
     with exit_codes():
-        rows = admin.list_banks(read_config(config).score.banks)
+        root = read_config(config).score.banks
+        rows = admin.list_banks(root)
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
         for row in () if as_json else rows:
@@ -63,6 +73,8 @@ def list_(config: ConfigPath = None, as_json: AsJson = False) -> None:
             typer.echo(f"{'*' if row['active'] else ' '} {row['name']}  {told}")
         if not rows and not as_json:
             typer.echo("no bank; build one with `dicom-node bank build --images DIR --name NAME`")
+        if fault := admin.active_fault(root):
+            typer.echo(f"error: {fault}", err=True)
 
 
 @app.command()
@@ -93,7 +105,11 @@ def activate(names: Names, config: ConfigPath = None) -> None:
     from dicom_node import node
     from dicom_node.pipeline import admin
 
-    with exit_codes(), node.open_node(settings := read_config(config)) as opened:
+    with (
+        exit_codes(),
+        node.open_node(settings := read_config(config)) as opened,
+        node.administering(settings, "bank activate", f"bank/{','.join(names)}"),
+    ):
         hashes = admin.activate_banks(settings.score.banks, names, opened.engine, node.now)
         for name, bank_hash in hashes.items():
             typer.echo(f"{name} is active; bank hash {bank_hash}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,14 @@ def rebuild(
     marked_normal: Annotated[
         bool, typer.Option("--marked-normal", help="Take the studies that people marked normal.")
     ] = False,
+    from_pacs: Annotated[
+        str,
+        typer.Option(
+            "--from-pacs",
+            help="Fetch normals from an archive of the configuration: 'pacs studies=FILE' (Study Instance UIDs, one a "
+            "line) or 'pacs from=2025-01-01 to=2025-03-31 modality=CR,DX most=2000'.",
+        ),
+    ] = "",
     bank: Annotated[str, typer.Option(help="The active bank to repeat, where several are active.")] = "",
     name: Annotated[str, typer.Option(help="Of the new bank; by default the next of NAME-r1, NAME-r2.")] = "",
     calibration_images: Annotated[
@@ -42,13 +51,18 @@ def rebuild(
     from dicom_node.pipeline.rebuild import Wish
     from dicom_node.pipeline.rebuild import rebuild as rebuild_bank
 
-    if (images is None) != marked_normal:
-        raise typer.BadParameter("say either --images or --marked-normal")
-    with exit_codes(), node.open_node(settings := read_config(config)) as opened:
-        wish = Wish(bank, images, name, calibration_images, labelled, force)
-        verdict = rebuild_bank(
-            settings.score.banks, opened.engine, opened.files, wish, node.now, Builder(show=True)
-        )
+    if (images is not None) + marked_normal + bool(from_pacs) != 1:
+        raise typer.BadParameter("say one of --images, --marked-normal and --from-pacs")
+    with (
+        exit_codes(),
+        node.open_node(settings := read_config(config)) as opened,
+        node.administering(settings, "bank rebuild", f"bank/{name or bank or 'active'}"),
+    ):
+        with node.normals(opened, from_pacs) if from_pacs else nullcontext((images, "")) as (source, told):
+            wish = Wish(bank, source, name, calibration_images, labelled, force, told)
+            verdict = rebuild_bank(
+                settings.score.banks, opened.engine, opened.files, wish, node.now, Builder(show=True)
+            )
         if as_json:
             typer.echo(json.dumps(verdict, indent=2))
         elif verdict["state"] == "unchanged":
@@ -71,7 +85,11 @@ def rollback(config: ConfigPath = None) -> None:
     from dicom_node import node
     from dicom_node.pipeline import banks
 
-    with exit_codes(), node.open_node(settings := read_config(config)) as opened:
+    with (
+        exit_codes(),
+        node.open_node(settings := read_config(config)) as opened,
+        node.administering(settings, "bank rollback", "bank/active"),
+    ):
         names = banks.roll_back(settings.score.banks, opened.engine, node.now())
         typer.echo(f"active again: {', '.join(names)}")
 
@@ -118,15 +136,17 @@ def gc(
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find banks of no more use: not active, not active lately, and no report made with them.
+    """Find banks of no more use (not active, not active lately, no report made with them) and what dead builds left.
 
-    JSON: a list of {"name", "goes", "why"}.
+    JSON: a list of {"name", "goes", "why"}; the name of what a build left begins with a dot, or with "weights/".
     """
     from dicom_node import node
     from dicom_node.pipeline import banks
 
     with exit_codes(), node.open_node(settings := read_config(config)) as opened:
-        rows = banks.tidy(settings.score.banks, opened.engine, keep, node.now(), remove=remove)
+        noted = node.administering(settings, "bank gc --remove", "bank/unused") if remove else nullcontext()
+        with noted:
+            rows = banks.tidy(settings.score.banks, opened.engine, keep, node.now(), remove=remove)
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
             return

@@ -35,6 +35,8 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep node and PACS running until Ctrl-C.")] = False,
 ) -> None:
     """Build a bank from phantoms, start node and PACS, send two studies, and print the reports that return."""
+    from dicom_node.node import web_address
+
     with exit_codes(), ExitStack() as stack:
         began = time.monotonic()
         if config is not None:
@@ -45,14 +47,14 @@ def demo(
         _phantoms(folder / "normals", NORMALS, FIRST_SEED, None)
         pacs = stack.enter_context(demo_pacs.start(folder / "pacs"))
         port = demo_pacs.free_port()
-        written = _write_config(config, folder, port, pacs.dicom_port)
+        written = _write_config(config, folder, port, pacs.dicom_port, demo_pacs.free_port())
         say("2/5  building the bank of normals")
         normals = str(folder / "normals" / "manifest.csv")
         # With only 80 normals, holding some out would leave too few to calibrate on.
         _node(
             written, "bank", "build", "--images", normals, "--name", "demo", "--calibration", "leave-one-out",
             "--site", "demo", "--population-description", "procedural phantoms, frontal, DX",
-            "--population-modality", "DX",
+            "--population-modality", "DX", "--thumbnails",
         )  # fmt: skip
         _node(written, "bank", "activate", "demo")
         say(f"3/5  starting the node on 127.0.0.1:{port}; the PACS is {pacs.where}")
@@ -69,7 +71,15 @@ def demo(
             f"  configuration  {written}\n  node's log     {folder / 'node.log'}\n  PACS           {pacs.where}"
         )
         say(f"  look around    dicom-node worklist list --config {written}")
+        say(
+            f"  worklist       {web_address(load(written))}{'' if keep else ' (while it runs: make demo KEEP=1)'}"
+        )
         if keep:
+            say(
+                "the reading worklist, by a link that lets in once within 15 minutes (again: `user link demo`):"
+            )
+            _node(written, "user", "add", "demo", "--role", "admin", "--no-passcode")
+            _node(written, "user", "link", "demo")
             say(f"running until Ctrl-C; send more with: storescu 127.0.0.1 {port} FILE")
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
@@ -98,7 +108,7 @@ def _phantoms(out: Path, count: int, seed: int, lesion: str | None) -> None:
     _child("training", "phantoms", "--out", str(out), "--seed", str(seed), *size, *chosen)
 
 
-def _write_config(base: Path | None, folder: Path, port: int, pacs_port: int) -> Path:
+def _write_config(base: Path | None, folder: Path, port: int, pacs_port: int, web_port: int) -> Path:
     """Write the demo's configuration: the base, if any, under the demo's own ports, folders and destination."""
     root = folder.resolve()
     own: dict[str, dict[str, object]] = {
@@ -107,6 +117,7 @@ def _write_config(base: Path | None, folder: Path, port: int, pacs_port: int) ->
         "db": {"url": f"sqlite:///{root / 'node.db'}"},
         "gather": {"quiet_seconds": 2.0},
         "score": {"banks": str(root / "banks")},
+        "web": {"enabled": True, "host": "127.0.0.1", "port": web_port, "tls": {"enabled": False}},
     }
     settings = {} if base is None else tomllib.loads(base.read_text(encoding="utf-8"))
     for section, keys in own.items():

@@ -70,6 +70,7 @@ def _orthanc(program: str, folder: Path) -> Iterator[_Orthanc]:
         "StorageDirectory": str(folder.resolve()),
         "IndexDirectory": str(folder.resolve()),
         "DicomAet": AE_TITLE,
+        "DicomAlwaysAllowFind": True,  # the node asks whether its reports are there
         "DicomPort": pacs.dicom_port,
         "HttpPort": http,
         "RemoteAccessAllowed": False,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from dicom_node.cli.options import ConfigPath, exit_codes, read_config
+from dicom_node.domain.audit import Setting
 
 
 def mark(
@@ -22,6 +23,12 @@ def mark(
     from dicom_node import node
     from dicom_node.pipeline import admin
 
-    with exit_codes(), node.open_node(read_config(config)) as opened:
+    with (
+        exit_codes(),
+        node.open_node(settings := read_config(config)) as opened,
+        node.administering(
+            settings, "worklist mark", word, setting=Setting.RESTRICTED, study_instance_uid=study
+        ),
+    ):
         admin.mark(opened.engine, study, word, by.strip() or getpass.getuser(), node.now())
         typer.echo(f"study {study}: {'no mark any more' if word == 'clear' else f'marked {word}'}")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,22 @@ def read_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Co
     config = load(path or (default if default.is_file() else None), os.environ, flags)
     logs.set_up(config.log.level, config.log.format)
     return config
+
+
+def moment(text: str, option: str) -> datetime | None:
+    """Return the moment that an option names, in local time where it says no other; None for "".
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise ConfigError([f"{option}: {text!r} is no moment; write 2026-11-24 or 2026-11-24T07:00"]) from None
 
 
 @contextmanager

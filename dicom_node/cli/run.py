@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.options import FAILED, AsJson, ConfigPath, exit_codes, read_config
+from dicom_node.domain.audit import Setting
+from dicom_node.domain.errors import ConfigError
 
 
 def serve(
@@ -44,6 +46,18 @@ def work(
     _run(config, receive=False, workers=workers)
 
 
+def web(config: ConfigPath = None) -> None:
+    """Serve only the reading worklist, beside `dicom-node receive` and `work` on the same database and store."""
+    from dicom_node import node
+
+    with exit_codes():
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        with node.open_node(read_config(config)) as opened:
+            node.run_web(opened, stop)
+
+
 def _run(path: Path | None, *, receive: bool, workers: int | None, ready_file: Path | None = None) -> None:
     from dicom_node import node
 
@@ -65,15 +79,33 @@ def _run(path: Path | None, *, receive: bool, workers: int | None, ready_file: P
             node.run(opened, stop, receive=receive, workers_count=count, ready=ready)
 
 
-def check(config: ConfigPath = None, as_json: AsJson = False) -> None:
+def check(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every file and hold it against its row; takes its time.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With --deep: mend what can be mended, and say what was done.")
+    ] = False,
+    config: ConfigPath = None,
+    as_json: AsJson = False,
+) -> None:
     """Validate everything before start: configuration, database, store, banks, and C-ECHO to each destination.
 
     JSON: a list of {"name", "ok", "detail"}.
     """
     from dicom_node import node
+    from dicom_node.cli.keep import deep_findings
 
     with exit_codes():
-        findings = node.check(read_config(config))
+        if repair and not deep:
+            raise ConfigError(["--repair: mends what --deep finds; say both"])
+        settings = read_config(config)
+        findings = node.check(settings)
+        if repair:
+            with node.administering(settings, "check --repair", "store", setting=Setting.RESTRICTED):
+                findings += deep_findings(settings, repair=True)
+        elif deep:
+            findings += deep_findings(settings, repair=False)
         if as_json:
             typer.echo(
                 json.dumps([{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings], indent=2)

@@ -13,6 +13,7 @@ import typer
 
 from dicom_node.cli.options import FAILED, AsJson, ConfigPath, exit_codes, read_config
 from dicom_node.config import Config
+from dicom_node.domain import private
 from dicom_node.domain.errors import ConfigError
 from dicom_node.domain.types import ImageResult, Score
 
@@ -78,7 +79,9 @@ def _explained(settings: Config, files: list[Path], bank: str | None, heatmap: P
     image, picture = node.explain_file(settings, files[0], bank)
     try:
         if picture:
-            heatmap.write_bytes(picture)
+            with open(heatmap, "wb", opener=private.opener) as file:
+                file.write(picture)
+            private.close_to_others(heatmap)  # it may have been there
     except OSError as error:
         raise ConfigError([f"--heatmap {heatmap} cannot be written: {error.strerror}"]) from error
     return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,12 @@ def selftest(
     deliver: Annotated[
         bool, typer.Option("--deliver", help="Also send the phantom's report to every destination.")
     ] = False,
+    username: Annotated[
+        str, typer.Option("--username", help="Who to be, where the node asks for a user identity.")
+    ] = "",
+    passcode_file: Annotated[
+        Path | None, typer.Option("--passcode-file", help="File that holds the passcode of that user.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the report.")] = 120.0,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +33,13 @@ def selftest(
     from dicom_node import node
 
     with exit_codes():
-        passed = node.selftest(read_config(config), deliver=deliver, timeout=timeout)
+        passed = node.selftest(
+            read_config(config),
+            deliver=deliver,
+            timeout=timeout,
+            username=username,
+            passcode_file=passcode_file,
+        )
         if as_json:
             typer.echo(json.dumps(asdict(passed)))
         else:

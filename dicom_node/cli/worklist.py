@@ -1,20 +1,55 @@
-"""``worklist``: what the node holds and has to do, and a person's hand on it."""
+"""``worklist list`` and ``show``: what the node holds and has to do."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, read_config
+from dicom_node.cli.options import AsJson, ConfigPath, exit_codes, moment, read_config
+from dicom_node.domain.audit import StudiesListed, StudyAccessed
+from dicom_node.domain.states import State
+from dicom_node.domain.types import Verdict
 
-app = typer.Typer(no_args_is_help=True, help="List studies and work; retry or cancel an item.")
-Item = Annotated[int, typer.Argument(help="Id of a work item, as `list` and `show` print it.")]
+if TYPE_CHECKING:
+    from dicom_node.store.selection import Wanted
+
+app = typer.Typer(no_args_is_help=True, help="List studies and work; retry, cancel, analyse again, deliver.")
+
+Since = Annotated[
+    str, typer.Option(help="Only if the study's last image came at this moment or later, local time.")
+]
+Until = Annotated[str, typer.Option(help="Only if the study's last image came before this moment, local time.")]
+OfVerdict = Annotated[Verdict | None, typer.Option("--verdict", help="Only if the newest report says this.")]
 
 
-def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+_LEFT = (State.SCHEDULED, State.IN_PROGRESS, State.FAILED)
+_SHOWN: dict[str, tuple[str, ...]] = {
+    "history": (),
+    "instances": ("sop_instance_uid", "revision", "conflict", "kept", "calling_ae_title", "received_at"),
+    "work_items": (
+        "id",
+        "kind",
+        "revision",
+        "destination",
+        "bank",
+        "state",
+        "attempts",
+        "available_at",
+        "reason",
+    ),
+    "destinations": (),
+    "commitments": ("destination", "sop_instance_uid", "asked_at", "answered_at", "failure_reason"),
+    "events": ("at", "kind", "work_item_id", "detail"),
+}
+"""What `show` prints for people; without columns, all of them."""
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same columns as a table."""
     if not rows:
         typer.echo("nothing")
         return
@@ -29,6 +64,14 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
 def list_(
     config: ConfigPath = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many studies, newest first.")] = 50,
+    verdict: OfVerdict = None,
+    since: Since = "",
+    until: Until = "",
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only with work that is left to do or failed.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only with work that has failed.")] = False,
+    destination: Annotated[str, typer.Option(help="As --waiting, for this destination.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List studies, the newest first, with what became of each and what still has to be done.
@@ -38,9 +81,18 @@ def list_(
     """
     from dicom_node import node
     from dicom_node.pipeline import admin
+    from dicom_node.store.selection import Wanted
 
     with exit_codes(), node.open_node(read_config(config)) as opened:
-        rows = admin.list_studies(opened.engine, limit)
+        wanted = Wanted(
+            verdict,
+            since=moment(since, "--since"),
+            until=moment(until, "--until"),
+            states=(State.FAILED,) if failed else _LEFT if waiting else (),
+            destination=destination,
+        )
+        opened.audit(StudiesListed(node.now(), node.person(), f"worklist list --limit {limit}{_asked(wanted)}"))
+        rows = admin.list_studies(opened.engine, limit, wanted)
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
             return
@@ -51,7 +103,7 @@ def list_(
             )
             for hidden in ("first_received_at", "conflicts"):
                 del row[hidden]
-        _print(rows)
+        print_rows(rows)
 
 
 @app.command()
@@ -60,46 +112,25 @@ def show(
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one study: revisions, images, work, reports, deliveries and its history.
+    """Show one study: its history, images, work, where its reports are, commitments asked for, and events.
 
-    JSON: an object with these lists.
+    JSON: an object with these lists, and the tables behind them.
     """
     from dicom_node import node
     from dicom_node.pipeline import admin
 
     with exit_codes(), node.open_node(read_config(config)) as opened:
         parts = admin.show_study(opened.engine, study)
+        opened.audit(StudyAccessed(node.now(), node.person(), study))
         if as_json:
             typer.echo(json.dumps(parts, indent=2))
             return
-        for name, rows in parts.items():
+        for name, columns in _SHOWN.items():
             typer.echo(f"\n{name.replace('_', ' ')}")
-            _print(rows)
+            print_rows([{c: row[c] for c in columns or row} for row in parts[name]])
 
 
-@app.command()
-def retry(item: Item, config: ConfigPath = None) -> None:
-    """Schedule a FAILED or CANCELED item again; an analysis already answered gets a new revision."""
-    from dicom_node import node
-    from dicom_node.pipeline import admin
-
-    with exit_codes(), node.open_node(read_config(config)) as opened:
-        retried = admin.retry(opened.engine, item, node.now())
-        if retried.item_id is not None:
-            typer.echo(f"scheduled as item {retried.item_id}")
-        else:
-            typer.echo(
-                f"images are arriving for revision {retried.revision} of the study; "
-                "it is analysed once they are complete"
-            )
-
-
-@app.command()
-def cancel(item: Item, config: ConfigPath = None) -> None:
-    """Cancel an item that is not finished."""
-    from dicom_node import node
-    from dicom_node.pipeline import admin
-
-    with exit_codes(), node.open_node(read_config(config)) as opened:
-        admin.cancel(opened.engine, item, node.now())
-        typer.echo(f"item {item} is canceled")
+def _asked(wanted: Wanted) -> str:
+    """Return the conditions for the audit trail."""
+    told = {name: value for name, value in asdict(wanted).items() if value}
+    return "".join(f", {name} {value}" for name, value in told.items())

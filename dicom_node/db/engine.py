@@ -7,6 +7,8 @@ bounds on every wait (connect, silent peer, lock, idle transaction), so that a C
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dicom_node.config import Db
+from dicom_node.domain import private
 from dicom_node.domain.errors import ConfigError, DatabaseError
 
 __all__ = ["BUSY_SECONDS", "Engine", "open_engine", "reading", "writing"]
@@ -51,10 +54,14 @@ def open_engine(config: Db, busy_seconds: float = BUSY_SECONDS) -> Engine:
     """
     try:
         url = make_url(config.url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # whose words, and the URL itself, may hold a password
         raise ConfigError(
-            [f"db.url: cannot be read; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME ({error})"]
-        ) from error
+            ["db.url: cannot be read; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"]
+        ) from None
+    if "@" in (url.host or ""):
+        raise ConfigError(
+            ["db.url: holds more than one @; use db.password_file, or write an @ in a password as %40"]
+        )
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise ConfigError([f"db.url: {url.get_backend_name()!r} is not supported; sqlite and postgresql are"])
     if config.password_file is not None:
@@ -62,15 +69,15 @@ def open_engine(config: Db, busy_seconds: float = BUSY_SECONDS) -> Engine:
             url = url.set(password=config.password_file.read_text(encoding="utf-8").strip())
         except OSError as error:
             raise ConfigError([f"db.password_file: cannot be read: {error}"]) from error
+        except UnicodeDecodeError:
+            raise ConfigError([f"db.password_file: {config.password_file} is no text in UTF-8"]) from None
     if url.get_backend_name() == "sqlite":
         if url.database in {None, "", ":memory:"}:
             raise ConfigError(["db.url: an in-memory database would lose every study; name a file"])
-        folder = Path(str(url.database)).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError([f"db.url: the folder {folder} cannot be made: {error.strerror}"]) from error
-        engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+        _make_private(Path(str(url.database)))
+        engine = create_engine(
+            url, connect_args={"timeout": busy_seconds, "check_same_thread": False}, hide_parameters=True
+        )
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
@@ -79,10 +86,24 @@ def open_engine(config: Db, busy_seconds: float = BUSY_SECONDS) -> Engine:
             url.set(drivername="postgresql+psycopg"),
             connect_args=_postgresql_arguments(url, busy_seconds),
             pool_pre_ping=True,
+            hide_parameters=True,
             pool_size=10,
         )
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(["db.url: PostgreSQL needs the extra: pip install 'dicom-node[postgres]'"]) from error
+
+
+def _make_private(path: Path) -> None:
+    """Make an SQLite file, and the folder it is in, the owner's alone; SQLite gives its companions the same mode."""
+    try:
+        private.make_folder(path.parent)
+    except OSError as error:
+        raise ConfigError([f"db.url: the folder {path.parent} cannot be made: {error.strerror}"]) from error
+    if str(path).startswith("file:"):  # a URI of SQLite's own
+        return
+    with contextlib.suppress(OSError):  # told by the first connection
+        os.close(private.opener(str(path), os.O_RDWR | os.O_CREAT))
+    private.close_to_others(path)
 
 
 def _postgresql_arguments(url: URL, busy_seconds: float) -> dict[str, Any]:

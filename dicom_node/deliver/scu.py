@@ -6,7 +6,8 @@ can help.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.deliver.answers import Meaning, judge_status
 from dicom_node.deliver.association import associated, where
-from dicom_node.domain.errors import CannotUnderstandError, DestinationAwayError, DestinationRefusedError
+from dicom_node.deliver.beside import with_objects
+from dicom_node.domain.errors import (
+    CannotUnderstandError,
+    DestinationAwayError,
+    DestinationRefusedError,
+    NotOfferedError,
+)
 from dicom_node.domain.types import Delivery, Destination
 
 # Concerns sending by path only: bytes go out as they are on the disk, not decoded and encoded again.
@@ -82,6 +89,74 @@ def send(
     ) as association:
         answer = _store(destination, association, data_set, timeout)
     return _delivery(destination, str(data_set.SOPInstanceUID), answer)
+
+
+def send_first(
+    destination: Destination,
+    alternatives: Mapping[str, Callable[[], bytes]],
+    *,
+    also: Sequence[bytes] = (),
+    calling_ae_title: str,
+    timeout: float = 30.0,
+    maximum_pdu_size: int = 131_072,
+) -> Delivery:
+    """Store the first of several forms of one object that a destination takes, and with it what accompanies it.
+
+    All SOP classes are proposed; of those accepted the first is sent, and the next one where the destination answers
+    that it does not store the class after all (0x0122, 0xA9xx).
+
+    Parameters
+    ----------
+    alternatives
+        By SOP Class UID, what makes the Part 10 file in Explicit VR Little Endian; the preferred one first.
+    also
+        Part 10 files that are sent after it on the same association; those that are declined change nothing for it.
+
+    Returns
+    -------
+    Delivery
+        Of the form that was stored; its `sent_as` is that form's class.
+
+    Raises
+    ------
+    DestinationAwayError, DestinationRefusedError, CannotUnderstandError
+        As `send`; refused also where none of the classes is accepted.
+    """
+    syntaxes = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+    extras = [_read(content) for content in also]
+    classes = dict.fromkeys([*alternatives, *(str(one.SOPClassUID) for one in extras)])
+    contexts = [build_context(sop_class, syntax) for sop_class in classes for syntax in syntaxes]
+    with associated(
+        destination,
+        contexts,
+        calling_ae_title=calling_ae_title,
+        timeout=timeout,
+        maximum_pdu_size=maximum_pdu_size,
+    ) as association:
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        left = [sop_class for sop_class in alternatives if sop_class in accepted]
+        for sop_class in left:
+            data_set = _read(alternatives[sop_class]())
+            answer = _store(destination, association, data_set, timeout)
+            if sop_class != left[-1] and _takes_no_such(int(answer.Status)):
+                continue
+            stored = replace(_delivery(destination, str(data_set.SOPInstanceUID), answer), sent_as=sop_class)
+            answers = ((one, _status(destination, association, one, timeout)) for one in extras)
+            return with_objects(destination, stored, answers)
+    raise NotOfferedError(
+        f"{where(destination)} accepted no SOP class of a report; it must accept one of {', '.join(alternatives)}"
+    )
+
+
+def _status(destination: Destination, association: Association, one: Dataset, timeout: float) -> int | None:
+    """Return the answer to an object; None where its class was not accepted."""
+    if one.SOPClassUID not in {context.abstract_syntax for context in association.accepted_contexts}:
+        return None
+    return int(_store(destination, association, one, timeout).Status)
+
+
+def _takes_no_such(status: int) -> bool:
+    return status == _SOP_CLASS_NOT_SUPPORTED or status & 0xFF00 == 0xA900
 
 
 def echo(
@@ -180,9 +255,9 @@ def _store(destination: Destination, association: Association, what: Dataset | P
 def _delivery(destination: Destination, sop_instance_uid: str, answer: Dataset) -> Delivery:
     status = int(answer.Status)
     meaning, name = judge_status(status)
+    # The peer's own Error Comment stays out: some archives quote the patient in it.
     if meaning is Meaning.STORED:
-        return Delivery(destination.name, sop_instance_uid, status, str(answer.get("ErrorComment", "") or ""))
-    # The peer's Error Comment stays out: some archives quote the patient in it, and messages are logged.
+        return Delivery(destination.name, sop_instance_uid, status, name if status else "")
     said = f"{where(destination)} answered 0x{status:04X} ({name}) to {sop_instance_uid}"
     if meaning is Meaning.AWAY:
         raise DestinationAwayError(f"{said}; it must have room and be in order to store it")

@@ -67,6 +67,10 @@ class StoreError(NodeError):
     """A stored file is missing or is not what its digest says."""
 
 
+class CertificateError(NodeError):
+    """A certificate, a private key or the file of a secret cannot be used. The message never quotes a secret."""
+
+
 class LeaseLostError(NodeError):
     """The lease on a work item has expired or belongs to someone else; the acknowledgement changed nothing."""
 
@@ -81,6 +85,16 @@ class NotFoundError(NodeError):
 
 class CannotDecodeError(NodeError):
     """The pixel data of an image cannot be decoded or have no usable content."""
+
+
+class PoisonError(NodeError):
+    """An image ended, starved or held up the process that decoded and scored it."""
+
+
+class ScorerAwayError(NodeError):
+    """The process that decodes and scores images cannot be started."""
+
+    retryable = True
 
 
 class BankError(NodeError):
@@ -99,6 +113,22 @@ class DestinationAwayError(NodeError):
 
 class DestinationRefusedError(NodeError):
     """The destination understood and refused; trying the same again will not help."""
+
+
+class NotOfferedError(DestinationRefusedError):
+    """The destination speaks DICOM but offers none of what was proposed to it."""
+
+
+class StepRefusedError(NodeError):
+    """A request about a procedure step is refused; `status` answers it (PS3.4 annex CC)."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class AccessError(NodeError):
+    """Somebody is not let in, or may not do this. The message never says which part of a secret was wrong."""
 
 
 class SelftestError(NodeError):

@@ -7,13 +7,30 @@ import re
 from dicom_node.domain.errors import InvalidIdentifierError
 
 _DIGITS = re.compile(r"[0-9. \0]*\Z")
+_CODE = re.compile(r"[A-Z0-9 _]{0,16}\Z")
+_NUMBER = re.compile(r"([-+0-9.eE \0]|nan|inf)*\Z")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
 _STANDARD_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
+
+SELFTEST_AE_TITLE = "DICOM-SELFTEST"
+"""Studies from this AE title are answered like any other but their reports stay in the node."""
+DELIVERED_AE_TITLE = "SELFTEST-DELIVER"
+"""Reports on studies from this one go to every destination, whatever its route."""
 
 
 def quoted_uid(value: str) -> str:
     """Return what came where a UID belongs, as a message may hold it: text is not quoted, it may be a name."""
     return repr(value[:80]) if _DIGITS.match(value) else f"{len(value)} characters that are not digits and dots"
+
+
+def quoted_code(value: str) -> str:
+    """Return what came where a code belongs (VR CS, PS3.5 section 6.2), as a message may hold it; see `quoted_uid`."""
+    return repr(value) if _CODE.match(value) else f"{len(value)} characters that are no code"
+
+
+def quoted_number(value: str) -> str:
+    """Return what came where a number belongs (VR DS), as a message may hold it; see `quoted_uid`."""
+    return repr(value[:40]) if _NUMBER.match(value) else f"{len(value)} characters that are no number"
 
 
 def check_uid(value: str, name: str = "UID", *, strict: bool = False) -> str:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
+from dicom_node.domain.explanation import Region
+from dicom_node.domain.limits import Limits
+from dicom_node.domain.routing import Route
+from dicom_node.domain.security import ClientSecurity
 from dicom_node.domain.states import State
 
 
@@ -57,7 +62,10 @@ class Ingested(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One image the node holds. `digest` is the SHA-256 (hex) of the data set's bytes as received."""
+    """One image the node holds. `digest` is the SHA-256 (hex) of the data set's bytes as received.
+
+    `lost` means that its file was found damaged or missing.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -68,11 +76,15 @@ class Instance:
     path: Path
     calling_ae_title: str
     revision: int
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One thing to be done; (kind, study, revision, destination) is unique. `destination` is "" for ANALYSE."""
+    """One thing to be done; (kind, study, revision, destination) is unique. `destination` is "" for ANALYSE.
+
+    `bank` names the one to analyse with; "" leaves it to those that are active when the work is done.
+    """
 
     id: int
     kind: Kind
@@ -84,6 +96,7 @@ class WorkItem:
     attempts: int
     available_at: datetime
     reason: str
+    bank: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +213,7 @@ class Measurement:
 class ImageResult:
     """What became of one image of a study: exactly one of `score` and `refusal` is set.
 
-    `also` holds scores by other methods; they are reported and decide nothing.
+    `also` holds scores by other methods; they are reported and decide nothing. `region` is the most unusual one.
     """
 
     sop_class_uid: str
@@ -210,6 +223,7 @@ class ImageResult:
     refusal: Refusal | None = None
     provenance: Provenance | None = None
     also: tuple[Measurement, ...] = ()
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +257,43 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A peer that results are sent to."""
+    """A peer that results are sent to.
+
+    `report_classes` are the SOP Classes that a report may be sent as, the one that is tried first first; empty leaves
+    it at the report's own. `confirm` says how it is asked whether it holds what it was sent; "auto" tries both.
+
+    `objects` are the kinds of display objects that it gets beside a report.
+    `kind` says how it is spoken to: by DIMSE, by STOW-RS at `url`, or with an HL7 v2 message for `application` at
+    `facility`; `ae_title` is then empty.
+    """
 
     name: str
     ae_title: str
     host: str
     port: int
+    security: ClientSecurity = field(default_factory=ClientSecurity)
+    report_classes: tuple[str, ...] = ()
+    confirm: Literal["auto", "commitment", "find", "none"] = "auto"
+    kind: Literal["dicom", "stow", "hl7"] = "dicom"
+    url: str = ""
+    application: str = ""
+    facility: str = ""
+    limits: Limits = field(default_factory=Limits)
+    route: Route = field(default_factory=Route)
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a destination answered to one object: DIMSE status, and whether it counts as stored."""
+    """What a destination answered to one object that it stored.
+
+    `sop_instance_uid` is the report's own, `sent_as` the SOP Class that it was sent as, where that was another; `also`
+    are the display objects that it stored with the report.
+    """
 
     destination: str
     sop_instance_uid: str
     status: int
     comment: str = ""
+    sent_as: str = ""
+    also: tuple[Delivery, ...] = ()

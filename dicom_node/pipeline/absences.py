@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 class _Absence:
     reason: str
     took: timedelta
+    since: datetime
     until: datetime
 
 
@@ -35,18 +36,27 @@ class Absences:
             if absence is None:
                 return None
             now = self._clock()
-            if now < absence.until:
+            if absence.since <= now < absence.until:  # unless the clock went back
                 return absence.reason
             # The caller looks; the others wait for about as long as that will take.
-            self._absences[name] = replace(absence, until=now + absence.took)
+            self._absences[name] = replace(absence, since=now, until=now + absence.took)
             return None
 
     def note(self, name: str, reason: str, took: timedelta) -> None:
         """Note that an attempt took so long and ended without an answer."""
         with self._lock:
-            self._absences[name] = _Absence(reason, took, self._clock() + 2 * took)
+            now = self._clock()
+            self._absences[name] = _Absence(reason, took, now, now + 2 * took)
 
     def over(self, name: str) -> None:
         """Note that a destination has answered."""
         with self._lock:
             self._absences.pop(name, None)
+
+    def all(self) -> frozenset[str]:
+        """Return the destinations that are left alone now: nobody needs to ask for one of them."""
+        with self._lock:
+            now = self._clock()
+            return frozenset(
+                name for name, absence in self._absences.items() if absence.since <= now < absence.until
+            )

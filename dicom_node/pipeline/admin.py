@@ -14,11 +14,12 @@ from sqlalchemy import Engine
 from dicom_node.db import events
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import BankError
-from dicom_node.pipeline import rerun
+from dicom_node.pipeline import rerun, story
 from dicom_node.queue import items
 from dicom_node.score.bank_store import BankStore
 from dicom_node.store import marks, overview
 from dicom_node.store.marks import Mark
+from dicom_node.store.selection import Wanted
 
 
 def plain(value: Any) -> Any:
@@ -36,14 +37,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def list_studies(engine: Engine, limit: int) -> list[dict[str, Any]]:
-    """Return one row a study, the one that an image came for last first."""
+def list_studies(engine: Engine, limit: int, wanted: Wanted | None = None) -> list[dict[str, Any]]:
+    """Return one row a study, or of those that are meant, the one that an image came for last first."""
     with reading(engine) as conn:
-        return [plain(asdict(study)) for study in overview.list_studies(conn, limit)]
+        return [plain(asdict(study)) for study in overview.list_studies(conn, limit, wanted=wanted)]
 
 
 def show_study(engine: Engine, study_instance_uid: str) -> dict[str, list[dict[str, Any]]]:
-    """Return everything held of one study, by table.
+    """Return everything held of one study, by table, and first what it comes to (see `story`).
 
     Raises
     ------
@@ -51,8 +52,10 @@ def show_study(engine: Engine, study_instance_uid: str) -> dict[str, list[dict[s
         If no image of that study was ever received.
     """
     with reading(engine) as conn:
-        detail = asdict(overview.show_study(conn, study_instance_uid))
-    return {name: plain(rows) for name, rows in detail.items() if name != "study_instance_uid"}
+        held = overview.show_study(conn, study_instance_uid)
+    told = {"history": story.history(held), "destinations": story.destinations(held)}
+    tables = {name: rows for name, rows in asdict(held).items() if name != "study_instance_uid"}
+    return {name: plain(rows) for name, rows in (told | tables).items()}
 
 
 def retry(engine: Engine, item_id: int, now: datetime) -> rerun.Retried:
@@ -68,9 +71,12 @@ def cancel(engine: Engine, item_id: int, now: datetime) -> None:
 
 
 def list_banks(root: Path) -> list[dict[str, Any]]:
-    """Return one row a bank, sorted by name; a damaged bank's row has "error" instead of its facts."""
+    """Return one row a bank, sorted by name; a damaged bank's row has "error" instead of its facts.
+
+    Where the record of active banks is damaged none counts as active; see `active_fault`.
+    """
     store = BankStore(root)
-    active = store.active()
+    active = () if active_fault(root) else store.active()
     rows: list[dict[str, Any]] = []
     for name in store.names():
         row: dict[str, Any] = {"name": name, "active": name in active}
@@ -91,6 +97,15 @@ def list_banks(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def active_fault(root: Path) -> str:
+    """Return why it cannot be told which banks are active, and what to do; "" where it can."""
+    try:
+        BankStore(root).active()
+    except BankError as error:
+        return str(error)
+    return ""
+
+
 def activate_banks(
     root: Path, names: Sequence[str], engine: Engine, clock: Callable[[], datetime]
 ) -> dict[str, str]:
@@ -102,8 +117,7 @@ def activate_banks(
         If one is missing or a file is not what its hash says; the active banks stay.
     """
     store = BankStore(root)
-    before = store.active()
-    store.activate(*names, at=clock())
+    before = store.activate(*names, at=clock())
     hashes = store.active_hashes()
     with writing(engine) as conn:
         for name, bank_hash in hashes.items():

@@ -12,9 +12,12 @@ from sqlalchemy import Engine
 from dicom_node.db import events
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderstandError
+from dicom_node.queue import items
 from dicom_node.score.backbone import Backbone
+from dicom_node.score.bank_leftovers import building, clear, leftovers
 from dicom_node.score.bank_store import BankStore
 from dicom_node.score.files import read_image
+from dicom_node.score.manifest import BankKind
 from dicom_node.score.scoring import load_scorer
 from dicom_node.store import reports
 
@@ -33,6 +36,37 @@ def roll_back(root: Path, engine: Engine, now: datetime) -> tuple[str, ...]:
     with writing(engine) as conn:
         events.record(conn, now, "bank.rolledback", names=list(names), before=list(before))
     return names
+
+
+def require(root: Path, name: str, kind: BankKind) -> None:
+    """See that studies can be analysed: with the bank of that name, or with what is active where it is "".
+
+    Parameters
+    ----------
+    kind
+        That decides, of those that are active.
+
+    Raises
+    ------
+    BankError
+        If not; says what there is.
+    """
+    store = BankStore(root)
+    there = ", ".join(store.names()) or "none; `dicom-node bank build` makes one"
+    if name:
+        if not store.path(name).is_dir():
+            raise BankError(f"there is no bank {name}; there are: {there}")
+        load_scorer(store.path(name))
+        return
+    active = store.active_hashes()
+    for one, pinned in active.items():
+        if (seen := store.verify(one)) != pinned:
+            raise BankError(f"bank {one} has hash {seen}; {pinned} was activated: activate it again")
+    if kind not in {store.manifest(one).kind for one in active}:
+        raise BankError(
+            f"no bank of kind {kind} is active, so nothing could be scored; `dicom-node bank activate NAME` "
+            f"activates one (there are: {there}), or name one with --bank"
+        )
 
 
 def differences(root: Path, one: str, other: str) -> list[dict[str, Any]]:
@@ -81,16 +115,18 @@ def tidy(root: Path, engine: Engine, keep: int, now: datetime, *, remove: bool) 
     """Say of every bank why it stays or that it can go; remove the latter if told to.
 
     A bank stays that is active, was in one of the last `keep` active sets, made a report that this node holds,
-    or cannot be read (a person should look at it).
+    or cannot be read (a person should look at it); while a build runs, every bank that was never active stays.
 
     Returns
     -------
     list of dict
-        {"name", "goes": bool, "why"} for each bank.
+        {"name", "goes": bool, "why"} for each bank, and for each thing that a dead build left.
     """
     store = BankStore(root)
     active = set(store.active())
-    recent = {name for past in store.history()[-keep:] for name in past} if keep > 0 else set()
+    history = store.history()
+    recent = {name for past in history[-keep:] for name in past} if keep > 0 else set()
+    running, known = building(root), {name for past in history for name in past}
     rows = []
     for name in store.names():
         why = "is active" if name in active else f"was active lately (last {keep})" if name in recent else ""
@@ -99,6 +135,9 @@ def tidy(root: Path, engine: Engine, keep: int, now: datetime, *, remove: bool) 
             if not why:
                 with reading(engine) as conn:
                     why = "made reports" if reports.mentions_bank(conn, bank_hash) else ""
+                    why = "is asked for by work that waits" if items.asks_for_bank(conn, name) else why
+            if not why and running and name not in known:
+                why = "a build is running and may have just made it"
         except BankError:
             why, bank_hash = why or "cannot be read", ""
         rows.append({"name": name, "goes": not why, "why": why or "neither active nor of any use since"})
@@ -106,6 +145,9 @@ def tidy(root: Path, engine: Engine, keep: int, now: datetime, *, remove: bool) 
             store.remove(name)
             with writing(engine) as conn:
                 events.record(conn, now, "bank.removed", name=name, bank_hash=bank_hash)
+    for left in leftovers(root, now):
+        goes = left.goes and (not remove or clear(left))
+        rows.append({"name": str(left.path.relative_to(root)), "goes": goes, "why": left.why})
     return rows
 
 

@@ -7,44 +7,22 @@ decodes nothing; knows nothing of pynetdicom.
 from __future__ import annotations
 
 import logging
-import struct
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from sqlalchemy import Engine
 
 from dicom_node.db import events
 from dicom_node.db.engine import writing
-from dicom_node.domain.errors import CannotUnderstandError, DataSetMismatchError
+from dicom_node.domain.errors import CannotUnderstandError, DataSetMismatchError, StoreError
 from dicom_node.domain.ids import check_uid, quoted_uid
 from dicom_node.domain.types import Ingested, Received
+from dicom_node.pipeline.headers import read_header, text_of
 from dicom_node.store import instances, reports
 from dicom_node.store.files import FileStore
 
 log = logging.getLogger(__name__)
 
-READ_ERRORS = (
-    InvalidDicomError,
-    BytesLengthException,
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    NotImplementedError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises on bytes that are not what their lengths say."""
-
-_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "DeviceUID"]
 _COMMENT = "each image needs its own SOP Instance, Series and Study Instance UID"
 
 
@@ -59,11 +37,19 @@ class Ingest:
         This node's own device UID: objects that carry it are not processed again (loop guard).
     clock
         Returns the current moment, timezone-aware.
+    stored
+        Told of each object that was taken in, with its Study Instance UID.
     """
 
     def __init__(
-        self, engine: Engine, files: FileStore, device_uid: str, clock: Callable[[], datetime]
+        self,
+        engine: Engine,
+        files: FileStore,
+        device_uid: str,
+        clock: Callable[[], datetime],
+        stored: Callable[[Received, str, Ingested], None] = lambda _received, _study, _ingested: None,
     ) -> None:
+        self._stored = stored
         self._engine = engine
         self._files = files
         self._device_uid = device_uid
@@ -81,31 +67,33 @@ class Ingest:
         OutOfResourcesError, DatabaseError
             If the disk or the database cannot take it now. Nothing was kept; the peer may send again.
         """
-        header = read_header(received.path)
-        uids = _identify(header, received)
-        if header["DeviceUID"] == self._device_uid:
-            return self._own(received, uids[0])
+        study_instance_uid, series_instance_uid, device_uid = identify(received)
+        if device_uid == self._device_uid:
+            return self._own(received, study_instance_uid)
         digest, size = self._files.digest(received.path, received.dataset_offset)
         self._files.adopt(received.path, digest)
         with writing(self._engine) as conn:
             ingested = instances.add(
                 conn,
                 received,
-                study_instance_uid=uids[0],
-                series_instance_uid=uids[1],
+                study_instance_uid=study_instance_uid,
+                series_instance_uid=series_instance_uid,
                 digest=digest,
                 size=size,
                 at=self._clock(),
             )
+            # Files whose time is over are removed while their rows are locked, as this one is now.
+            self._files.require_instance(digest)
         log.info(
             "image kept",
             extra={
                 "ingested": ingested.value,
                 "sop_instance_uid": received.sop_instance_uid,
-                "study_instance_uid": uids[0],
+                "study_instance_uid": study_instance_uid,
                 "bytes": size,
             },
         )
+        self._stored(received, study_instance_uid, ingested)
         return ingested
 
     def _own(self, received: Received, study_instance_uid: str) -> Ingested:
@@ -124,35 +112,23 @@ class Ingest:
         return Ingested.OWN
 
 
-def read_header(path: Path) -> dict[str, str]:
-    """Read the elements that say what an image is and where it belongs; no other element is parsed.
-
-    Returns
-    -------
-    dict
-        Value by keyword; "" where the element is absent or empty.
+def identify(received: Received) -> tuple[str, str, str]:
+    """Return Study and Series Instance UID of a staged file, and the Device UID of what made it, "" where it has none.
 
     Raises
     ------
-    CannotUnderstandError
-        If the file is no DICOM data set, or one of these elements is not what its VR says.
+    CannotUnderstandError, DataSetMismatchError, InvalidIdentifierError, StoreError
+        As `Ingest`.
     """
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        return {keyword: str(header.get(keyword, "") or "") for keyword in _TAGS}
-    except READ_ERRORS as error:
-        raise CannotUnderstandError(
-            f"the data set cannot be read ({type(error).__name__}); send a complete DICOM data set in the "
-            "transfer syntax that was negotiated"
-        ) from error
-
-
-def _identify(header: Mapping[str, str], received: Received) -> tuple[str, str]:
+        header = read_header(received.path)
+    except OSError as error:
+        raise StoreError(f"{received.path.name} cannot be read: {error.strerror or error}") from error
     for keyword, command in (
         ("SOPClassUID", received.sop_class_uid),
         ("SOPInstanceUID", received.sop_instance_uid),
     ):
-        held = header[keyword]
+        held = text_of(header, keyword)
         if held != command:
             told = quoted_uid(held) if held else "missing"
             raise DataSetMismatchError(
@@ -160,8 +136,8 @@ def _identify(header: Mapping[str, str], received: Received) -> tuple[str, str]:
             )
     uids = []
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        held = header[keyword]
+        held = text_of(header, keyword)
         if not held:
             raise CannotUnderstandError(f"{keyword} is missing in {received.sop_instance_uid}; {_COMMENT}")
         uids.append(check_uid(held, keyword))
-    return uids[0], uids[1]
+    return uids[0], uids[1], text_of(header, "DeviceUID")

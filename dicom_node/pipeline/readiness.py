@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.domain import private
 from dicom_node.domain.errors import BankError, NodeError
 from dicom_node.domain.types import Destination
 from dicom_node.pipeline.health import Health
 from dicom_node.score.bank_store import BankStore
+from dicom_node.security.certificates import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +86,57 @@ def queue(health: Health) -> Finding:
     return Finding("queue", True, f"{told}; {health.free_bytes / 1e9:.1f} GB are free in the store")
 
 
+def security(looked_at: Iterable[tuple[str, Seen]]) -> list[Finding]:
+    """Tell what was seen of certificates and secrets; one that only needs attention is no fault."""
+    return [
+        Finding(name, seen.ok, f"warning: {seen.detail}" if seen.warning else seen.detail)
+        for name, seen in looked_at
+    ]
+
+
 def destinations(configured: Iterable[Destination], echo: Callable[[Destination], None]) -> list[Finding]:
-    """C-ECHO each destination; without one, reports would stay in the node."""
-    findings = []
-    for destination in configured:
-        name = f"destination {destination.name}"
-        try:
-            echo(destination)
-        except NodeError as error:
-            findings.append(Finding(name, False, str(error)))
-        else:
-            findings.append(Finding(name, True, f"{destination.ae_title} answers C-ECHO"))
+    """Ask each destination whether it is there; without one, reports would stay in the node."""
+    findings = [_asked("destination", destination, echo) for destination in configured]
     return findings or [
         Finding(
             "destinations", False, "none is configured; reports would stay in the node. Add [[destinations]]"
         )
+    ]
+
+
+def archives(configured: Iterable[Destination], echo: Callable[[Destination], None]) -> list[Finding]:
+    """Ask each archive that images are fetched from whether it is there."""
+    return [_asked("archive", archive, echo) for archive in configured]
+
+
+def worklists(configured: Iterable[Destination], echo: Callable[[Destination], None]) -> list[Finding]:
+    """Ask each provider of a worklist whether it is there."""
+    return [_asked("worklist", provider, echo) for provider in configured]
+
+
+def _asked(what: str, peer: Destination, echo: Callable[[Destination], None]) -> Finding:
+    name = f"{what} {peer.name}"
+    try:
+        echo(peer)
+    except NodeError as error:
+        return Finding(name, False, str(error))
+    answers = {
+        "dicom": f"{peer.ae_title} answers C-ECHO",
+        "stow": f"{peer.url} answers a search (QIDO-RS)",
+        "hl7": "takes a connection; HL7 has no way to ask for more",
+    }
+    return Finding(name, True, answers[peer.kind])
+
+
+def privacy(places: Iterable[Path]) -> list[Finding]:
+    """Warn of folders and files with patients in them that other users of this machine have a right on."""
+    return [
+        Finding(
+            "privacy",
+            True,
+            f"warning: {place} is open to others (mode {place.stat().st_mode & 0o7777:04o}); "
+            f"chmod {'0700' if place.is_dir() else '0600'} it",
+        )
+        for place in places
+        if private.open_to_others(place)
     ]

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pydicom import dcmread
 from sqlalchemy import Engine
 
 from dicom_node.config import Config
 from dicom_node.db import events
 from dicom_node.db.engine import reading, writing
-from dicom_node.domain.errors import BankError
-from dicom_node.pipeline.ingest import READ_ERRORS
+from dicom_node.domain.errors import BankError, CannotUnderstandError
+from dicom_node.pipeline.headers import READ_ERRORS, read_header
 from dicom_node.score.bank_store import BankStore
 from dicom_node.store import instances, marks, node_facts, studies
 from dicom_node.store.files import FileStore
@@ -56,6 +55,8 @@ class Wish:
         As for ``python -m training rebuild``.
     force
         Activate the new bank although it was judged worse, or nothing could be decided.
+    source
+        Where `images` came from, for the manifest.
     """
 
     bank: str = ""
@@ -64,6 +65,7 @@ class Wish:
     calibration_images: Path | None = None
     labelled: Path | None = None
     force: bool = False
+    source: str = ""
 
 
 def rebuild(
@@ -119,7 +121,8 @@ def rebuild_as_scheduled(
 ) -> list[dict[str, Any]]:
     """Rebuild every active bank as ``[bank.schedule]`` says, if no other process has begun to do so this minute.
 
-    A bank that cannot be rebuilt is an event and a warning, and does not hold up the next one.
+    A bank that cannot be rebuilt is an event and a warning, and does not hold up the next one. SALAD banks come last:
+    their training takes long; one that a stop interrupts goes on where it was the next time.
     """
     root, schedule = config.score.banks, config.bank.schedule
     moment, me = clock().strftime("%Y-%m-%dT%H:%M"), str(uuid4())
@@ -128,7 +131,7 @@ def rebuild_as_scheduled(
             return []
     images = None if schedule.rebuild == MARKED_NORMAL else Path(schedule.rebuild)
     verdicts = []
-    for name in active_of_rebuildable_kind(root):
+    for name in _longest_last(root):
         wish = Wish(name, images, labelled=schedule.labelled)
         try:
             verdict = rebuild(root, engine, files, wish, clock, build)
@@ -141,11 +144,10 @@ def rebuild_as_scheduled(
     return verdicts
 
 
-def active_of_rebuildable_kind(root: Path) -> dict[str, str]:
-    """Return the hashes of the active banks that a rebuild can repeat, by name, in order."""
+def _longest_last(root: Path) -> list[str]:
+    """Return the names of the active banks in their order, those that are trained for long at the end."""
     store = BankStore(root)
-    active = store.active_hashes()
-    return {name: pinned for name, pinned in active.items() if store.manifest(name).kind == "deep-knn"}
+    return sorted(store.active(), key=lambda name: store.manifest(name).kind == "salad")
 
 
 def export_marked(engine: Engine, files: FileStore, path: Path) -> int:
@@ -153,8 +155,7 @@ def export_marked(engine: Engine, files: FileStore, path: Path) -> int:
 
     Patients are named by a keyed hash that only this node can make again, and no study is named.
     """
-    with writing(engine) as conn:
-        key = node_facts.node_value(conn, "patient_key", secrets.token_hex(32)).encode()
+    key = patient_key(engine)
     with reading(engine) as conn:
         marked = marks.studies_marked(conn, "normal")
         latest = {study: studies.latest_revision(conn, study) or 0 for study in marked}
@@ -163,23 +164,32 @@ def export_marked(engine: Engine, files: FileStore, path: Path) -> int:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["path", "patient_id"])
         for study, found in held.items():
-            for instance in found:
-                patient = _patient(instance.path) or study
-                hashed = hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()
-                table.writerow([str(instance.path.absolute()), hashed])
+            for instance in (i for i in found if not i.lost):
+                table.writerow([str(instance.path.absolute()), hashed_patient(key, instance.path, study)])
     return len(marked)
+
+
+def patient_key(engine: Engine) -> bytes:
+    """Return the key of this node under which patients are hashed."""
+    with writing(engine) as conn:
+        return node_facts.node_value(conn, "patient_key", secrets.token_hex(32)).encode()
+
+
+def hashed_patient(key: bytes, path: Path, study_instance_uid: str) -> str:
+    """Return the keyed hash of an image's patient; of its study, where it names none."""
+    patient = _patient(path) or study_instance_uid
+    return hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()
 
 
 def _patient(path: Path) -> str:
     try:
-        ds = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
-        return str(ds.get("PatientID") or "").strip().upper()
-    except READ_ERRORS:
+        return str(read_header(path).get("PatientID") or "").strip().upper()
+    except (CannotUnderstandError, *READ_ERRORS):
         return ""
 
 
 def _judged(root: Path, engine: Engine, files: FileStore, wish: Wish, build: Build) -> dict[str, Any]:
-    active = active_of_rebuildable_kind(root)
+    active = BankStore(root).active_hashes()
     name = wish.bank or (next(iter(active)) if len(active) == 1 else "")
     if name not in active:
         raise BankError(
@@ -188,6 +198,7 @@ def _judged(root: Path, engine: Engine, files: FileStore, wish: Wish, build: Bui
         )
     arguments = ["rebuild", "--like", str(root / name), "--json", "--nice", "10"]
     arguments += ["--name", wish.name] if wish.name else []
+    arguments += ["--source", wish.source] if wish.source else []
     for option, path in (("--calibration-images", wish.calibration_images), ("--labelled", wish.labelled)):
         arguments += [option, str(path)] if path is not None else []
     if wish.images is not None:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from dicom_node.db.engine import reading
 from dicom_node.deliver import scu
 from dicom_node.domain.errors import NotFoundError, SelftestError
+from dicom_node.domain.ids import DELIVERED_AE_TITLE as DELIVERED_AE_TITLE
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, Kind
 from dicom_node.pipeline.process import SELFTEST_AE_TITLE
@@ -25,7 +26,6 @@ from dicom_node.report import text
 from dicom_node.store import overview, reports
 from dicom_node.store.files import FileStore
 
-DELIVERED_AE_TITLE = "SELFTEST-DELIVER"
 POLL_SECONDS = 0.2
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from dicom_node.db.engine import reading, writing
 from dicom_node.queue import leases
+from dicom_node.store import retrievals, studies, tasks
 from dicom_node.store.files import FileStore
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,20 @@ def rescue_leases(engine: Engine, clock: Callable[[], datetime]) -> int:
     if rescued:
         log.warning("leases had run out, their work is scheduled again", extra={"items": rescued})
     return rescued
+
+
+def follow_the_clock(engine: Engine, clock: Callable[[], datetime], tolerance_seconds: float) -> int:
+    """Put right what was noted in what is now the future, because the clock went back; return how many rows.
+
+    No study waits until the clock has caught up, then.
+    """
+    with writing(engine) as conn:
+        now = clock()
+        put_right = (leases.set_back, studies.set_back, tasks.set_back, retrievals.set_back)
+        changed = sum(rows(conn, now, tolerance_seconds) for rows in put_right)
+    if changed:
+        log.warning("the clock went back, what waits was put right", extra={"rows": changed})
+    return changed
 
 
 def sweep_incoming(files: FileStore, clock: Callable[[], datetime]) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dicom_node.domain.types import ImageResult, StudyResult, Verdict
 
 UNDECODABLE = "decode"
+LOST = "lost"
+POISON = "poison"
 
 
 def conclude(study_instance_uid: str, revision: int, images: Sequence[ImageResult]) -> StudyResult:
     """Return the study's result: the highest percentile decides, ties by z-score, then by order.
 
-    Without a score the study is FAILED if an eligible image could not be decoded, else NOT_ANALYSED; its
+    Without a score the study is FAILED if an eligible image could not be decoded, was lost, or cost the
+    process that decoded it, else NOT_ANALYSED; its
     reason joins the images' distinct reasons.
     """
     scored = [
@@ -32,7 +35,7 @@ def conclude(study_instance_uid: str, revision: int, images: Sequence[ImageResul
             decisive=decisive,
         )
     refusals = [image.refusal for image in images if image.refusal is not None]
-    failed = any(refusal.code == UNDECODABLE for refusal in refusals)
+    failed = any(refusal.code in {UNDECODABLE, LOST, POISON} for refusal in refusals)
     return StudyResult(
         study_instance_uid,
         revision,

@@ -10,8 +10,8 @@ import logging
 import random
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 from dicom_node.config import Queue
 from dicom_node.db.engine import writing
 from dicom_node.domain.errors import DatabaseError, LeaseLostError, NodeError
+from dicom_node.domain.limits import Limits
 from dicom_node.domain.types import Kind, Lease, Refuse, Retry, WorkItem
 from dicom_node.observe.context import bound
 from dicom_node.pipeline.process import Prepared
@@ -53,6 +54,12 @@ class Worker:
         Name shown beside the lease, e.g. host, process and thread.
     jitter
         Returns a number in [0, 1) for each backoff.
+    limits
+        Of the destinations, by name; their attempts and backoff go before the queue's.
+    destination
+        The only one that this worker delivers to; None for any.
+    left_alone
+        Returns the destinations that need not be tried now.
     """
 
     def __init__(
@@ -63,6 +70,9 @@ class Worker:
         owner: str,
         clock: Callable[[], datetime],
         jitter: Callable[[], float] = random.random,
+        limits: Mapping[str, Limits] | None = None,
+        destination: str | None = None,
+        left_alone: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._engine = engine
         self._config = config
@@ -70,7 +80,12 @@ class Worker:
         self._owner = owner
         self._clock = clock
         self._jitter = jitter
-        self._attempts = {Kind.ANALYSE: config.analyse_attempts, Kind.DELIVER: config.deliver_attempts}
+        self._limits = limits or {}
+        self._at_a_time = {
+            name: limit.max_associations for name, limit in self._limits.items() if limit.max_associations
+        }
+        self._destination = destination
+        self._left_alone = left_alone
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; an item begun is finished first."""
@@ -100,6 +115,10 @@ class Worker:
                 self._config.lease_seconds,
                 str(uuid4()),
                 kinds=tuple(self._handlers),
+                destination=self._destination,
+                limits=self._at_a_time if Kind.DELIVER in self._handlers else None,
+                without=self._left_alone(),
+                patience_seconds=self._config.patience_seconds,
             )
         if lease is None:
             return False
@@ -112,22 +131,27 @@ class Worker:
 
     def _handle(self, item: WorkItem) -> Prepared:
         handler = self._handlers[item.kind]
-        allowed = self._attempts[item.kind]
+        allowed = self._allowed(item)
         if item.attempts > allowed:
             return self._give_up(item, item.reason or "the process that worked on it died every time")
         return self._unless_spent(item, _guarded(lambda: handler(item)))
 
     def _unless_spent(self, item: WorkItem, prepared: Prepared) -> Prepared:
         """Return what was prepared, or what giving up prepares if it is one attempt too many."""
-        spent = prepared.counted and item.attempts >= self._attempts[item.kind]
+        spent = prepared.counted and item.attempts >= self._allowed(item)
         return (
             self._give_up(item, prepared.outcome.reason)
             if isinstance(prepared.outcome, Retry) and spent
             else prepared
         )
 
+    def _allowed(self, item: WorkItem) -> int:
+        if item.kind is Kind.ANALYSE:
+            return self._config.analyse_attempts
+        return self._limits.get(item.destination, Limits()).attempts or self._config.deliver_attempts
+
     def _give_up(self, item: WorkItem, reason: str) -> Prepared:
-        told = f"gave up after {min(item.attempts, self._attempts[item.kind])} attempts: {reason}"
+        told = f"gave up after {min(item.attempts, self._allowed(item))} attempts: {reason}"
         prepared = _guarded(lambda: self._handlers[item.kind].give_up(item, told))
         if isinstance(prepared.outcome, Retry) and prepared.counted:
             return Prepared(Refuse(f"{told}; and no report could be made: {prepared.outcome.reason}"), _nothing)
@@ -145,10 +169,14 @@ class Worker:
     def _settle(self, lease: Lease, prepared: Prepared) -> Prepared:
         item, outcome = lease.item, prepared.outcome
         now = self._clock()
-        attempts, base = (
-            (item.attempts, self._config.backoff_seconds) if prepared.counted else (1, _MACHINE_SECONDS)
-        )
-        retry_at = now + backoff(attempts, base, self._config.backoff_cap_seconds, self._jitter())
+        limits = self._limits.get(item.destination, Limits())
+        cap = limits.backoff_cap_seconds or self._config.backoff_cap_seconds
+        attempts, base = item.attempts, limits.backoff_seconds or self._config.backoff_seconds
+        if not prepared.counted:
+            attempts, base = 1, _MACHINE_SECONDS
+        retry_at = now + backoff(attempts, base, cap, self._jitter())
+        if prepared.again_in is not None:
+            retry_at = now + timedelta(seconds=prepared.again_in)
         try:
             with writing(self._engine) as conn:
                 state = leases.acknowledge(conn, lease, outcome, now, retry_at, counted=prepared.counted)
@@ -156,7 +184,9 @@ class Worker:
         except LeaseLostError as error:
             log.warning("a late acknowledgement changed nothing", extra={"reason": str(error)})
             return prepared
-        if isinstance(outcome, Retry | Refuse):
+        if prepared.waits and isinstance(outcome, Retry):
+            log.info("work waits", extra={"state": state.value, "reason": outcome.reason})
+        elif isinstance(outcome, Retry | Refuse):
             log.warning("work not done", extra={"state": state.value, "reason": outcome.reason})
         return prepared
 

@@ -5,7 +5,7 @@ Claiming and finishing is for `leases`. Every change of state goes through `doma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from dicom_node.domain.states import Action, State, next_state
 from dicom_node.domain.types import Kind, WorkItem
 
 ROUTINE = 5
+LOW = 9
 
 NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_owner": "", "lease_until": None}
 """Column values of an item that nobody works on."""
@@ -32,6 +33,7 @@ def schedule(
     at: datetime,
     destination: str = "",
     priority: int = ROUTINE,
+    bank: str = "",
 ) -> int:
     """Ask for work to be done from `at` on; return the id of its item.
 
@@ -46,6 +48,7 @@ def schedule(
             revision=revision,
             destination=destination,
             priority=priority,
+            bank=bank,
             state=State.SCHEDULED,
             attempts=0,
             available_at=at,
@@ -68,6 +71,42 @@ def schedule(
         )
     record(conn, at, "workitem.scheduled", get(conn, int(added)))
     return int(added)
+
+
+def hasten(
+    conn: Connection, kind: Kind, study_instance_uid: str, revision: int, destination: str, now: datetime
+) -> None:
+    """Let an item that waits be done at once; where it does not wait, nothing is changed."""
+    conn.execute(
+        update(work_items)
+        .where(
+            work_items.c.kind == kind,
+            work_items.c.study_instance_uid == study_instance_uid,
+            work_items.c.revision == revision,
+            work_items.c.destination == destination,
+            work_items.c.state == State.SCHEDULED,
+            work_items.c.available_at > now,
+        )
+        .values(available_at=now, updated_at=now)
+    )
+
+
+def prioritise(conn: Connection, study_instance_uid: str, priority: int, now: datetime) -> tuple[WorkItem, ...]:
+    """Give the work of a study that is scheduled another priority; return the items that got it."""
+    changed = conn.execute(
+        update(work_items)
+        .where(
+            work_items.c.study_instance_uid == study_instance_uid,
+            work_items.c.state == State.SCHEDULED,
+            work_items.c.priority != priority,
+        )
+        .values(priority=priority, updated_at=now)
+        .returning(work_items.c.id)
+    ).scalars()
+    found = tuple(get(conn, int(item_id)) for item_id in sorted(changed))
+    for one in found:
+        record(conn, now, "workitem.prioritised", one, priority=priority)
+    return found
 
 
 def get(conn: Connection, item_id: int) -> WorkItem:
@@ -93,10 +132,60 @@ def listing(
     return tuple(item(row) for row in conn.execute(query.order_by(work_items.c.id.desc()).limit(limit)))
 
 
+def matching(
+    conn: Connection,
+    states: Collection[State],
+    *,
+    kind: Kind | None = None,
+    destination: str = "",
+    study_instance_uid: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> tuple[WorkItem, ...]:
+    """Return the items in one of these states, oldest first, that meet every condition that is given.
+
+    `since` and `until` are about the last change of the item: at the one moment or later, before the other.
+    """
+    query = select(work_items).where(work_items.c.state.in_(states))
+    for column, value in (
+        (work_items.c.kind, kind),
+        (work_items.c.destination, destination),
+        (work_items.c.study_instance_uid, study_instance_uid),
+    ):
+        if value:
+            query = query.where(column == value)
+    if since is not None:
+        query = query.where(work_items.c.updated_at >= since)
+    if until is not None:
+        query = query.where(work_items.c.updated_at < until)
+    return tuple(item(row) for row in conn.execute(query.order_by(work_items.c.id)))
+
+
+def asks_for_bank(conn: Connection, name: str) -> bool:
+    """Return whether an item that is not finished names a bank."""
+    named = select(work_items.c.id).where(
+        work_items.c.bank == name, work_items.c.state.not_in([State.COMPLETED, State.CANCELED])
+    )
+    return conn.execute(named.limit(1)).first() is not None
+
+
 def of_study(conn: Connection, study_instance_uid: str) -> tuple[WorkItem, ...]:
     """Return the items of a study, oldest first."""
     query = select(work_items).where(work_items.c.study_instance_uid == study_instance_uid)
     return tuple(item(row) for row in conn.execute(query.order_by(work_items.c.id)))
+
+
+def destinations_before(conn: Connection, study_instance_uid: str, revision: int) -> frozenset[str]:
+    """Return where reports to earlier revisions of a study were to be delivered, other than those canceled."""
+    rows = conn.execute(
+        select(work_items.c.destination).where(
+            work_items.c.study_instance_uid == study_instance_uid,
+            work_items.c.kind == Kind.DELIVER,
+            work_items.c.revision < revision,
+            work_items.c.state != State.CANCELED,
+        )
+    )
+    return frozenset(row.destination for row in rows)
 
 
 def counts(conn: Connection) -> dict[tuple[str, str], int]:
@@ -159,6 +248,7 @@ def item(row: Row[Any]) -> WorkItem:
         attempts=row.attempts,
         available_at=row.available_at,
         reason=row.reason,
+        bank=row.bank,
     )
 
 

@@ -8,12 +8,12 @@ to within a fraction of ``queue.lease_seconds``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, update
 
 from dicom_node.db.dialect import storable
 from dicom_node.db.schema import work_items
@@ -21,6 +21,9 @@ from dicom_node.domain.errors import LeaseLostError
 from dicom_node.domain.states import Action, State, next_state, sources
 from dicom_node.domain.types import Done, Kind, Lease, Outcome, Retry
 from dicom_node.queue.items import NO_LEASE, item, record
+
+_LIMITS_LOCK = 0x6C696D69
+"""Name of the lock under which it is counted how many items are worked on (PostgreSQL)."""
 
 
 def claim(
@@ -30,6 +33,10 @@ def claim(
     lease_seconds: float,
     token: str,
     kinds: Collection[Kind] | None = None,
+    destination: str | None = None,
+    limits: Mapping[str, int] | None = None,
+    without: Collection[str] = (),
+    patience_seconds: float | None = None,
 ) -> Lease | None:
     """Take the item that is due first, or None: one statement, safe among any number of workers.
 
@@ -45,6 +52,15 @@ def claim(
         A new random UUID.
     kinds
         What this worker can do; None for everything.
+    destination
+        Only items for this one.
+    limits
+        By destination, how many items for it may be worked on at a time; more are left for later.
+    without
+        Destinations whose items are left for later.
+    patience_seconds
+        An item that has been due for longer goes before every other, whatever its priority: none waits for ever behind
+        urgent ones. None for no such bound.
 
     Returns
     -------
@@ -61,19 +77,20 @@ def claim(
         earlier.c.revision < work_items.c.revision,
         earlier.c.state.in_([State.SCHEDULED, State.IN_PROGRESS]),
     )
-    due = (
-        select(work_items.c.id)
-        .where(work_items.c.state.in_(sources(Action.CLAIM)), work_items.c.available_at <= now, ~out_of_turn)
-        .order_by(work_items.c.priority, work_items.c.available_at, work_items.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    ready = select(work_items.c.id).where(work_items.c.state.in_(sources(Action.CLAIM)), ~out_of_turn)
     if kinds is not None:
-        due = due.where(work_items.c.kind.in_(sorted(kinds)))
+        ready = ready.where(work_items.c.kind.in_(sorted(kinds)))
+    if destination is not None:
+        ready = ready.where(work_items.c.destination == destination)
+    if left := {*without, *_full(conn, limits or {})}:
+        ready = ready.where(work_items.c.destination.not_in(sorted(left)))
+    due = _first(ready, now, work_items.c.priority)
+    if patience_seconds is not None:
+        due = func.coalesce(_first(ready, now - timedelta(seconds=patience_seconds)), due)
     until = now + timedelta(seconds=lease_seconds)
     row = conn.execute(
         update(work_items)
-        .where(work_items.c.id == due.scalar_subquery())
+        .where(work_items.c.id == due)
         .values(
             state=next_state(State.SCHEDULED, Action.CLAIM),
             attempts=work_items.c.attempts + 1,
@@ -89,6 +106,31 @@ def claim(
     claimed = item(row)
     record(conn, now, "workitem.claimed", replace(claimed, reason=""), owner=row.lease_owner)
     return Lease(item=claimed, token=token, owner=row.lease_owner, until=until)
+
+
+def _first(ready: Select[int], by: datetime, *turn: ColumnElement[Any]) -> ColumnElement[int]:
+    """Return the item due by `by` that is first in turn, then longest due; an index each has that order."""
+    return (
+        ready.where(work_items.c.available_at <= by)
+        .order_by(*turn, work_items.c.available_at, work_items.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+
+
+def _full(conn: Connection, limits: Mapping[str, int]) -> list[str]:
+    """Return the destinations for which no more items may be begun; until the transaction ends nobody else looks."""
+    if not limits:
+        return []
+    if conn.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        conn.execute(select(func.pg_advisory_xact_lock(_LIMITS_LOCK)))
+    rows = conn.execute(
+        select(work_items.c.destination, func.count())
+        .where(work_items.c.state == State.IN_PROGRESS, work_items.c.kind == Kind.DELIVER)
+        .group_by(work_items.c.destination)
+    )
+    return [name for name, number in rows if number >= limits.get(name, number + 1)]
 
 
 def heartbeat(conn: Connection, lease: Lease, now: datetime, lease_seconds: float) -> Lease:
@@ -192,6 +234,35 @@ def rescue(conn: Connection, now: datetime) -> int:
         ).one()
         record(conn, now, "workitem.expired", item(rescued), owner=row.lease_owner)
     return len(rows)
+
+
+def set_back(conn: Connection, now: datetime, tolerance_seconds: float) -> int:
+    """Put right the items that were changed in what is now the future, because the clock went back; return how many.
+
+    Their waits and leases begin anew now, as long as they were: without this, they would last until the clock has
+    caught up. Machines that share a queue may be `tolerance_seconds` apart.
+    """
+    ahead = conn.execute(
+        select(work_items)
+        .where(
+            work_items.c.state.in_([State.SCHEDULED, State.IN_PROGRESS]),
+            work_items.c.updated_at > now + timedelta(seconds=tolerance_seconds),
+        )
+        .order_by(work_items.c.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for row in ahead:
+        by = row.updated_at - now
+        conn.execute(
+            update(work_items)
+            .where(work_items.c.id == row.id)
+            .values(
+                updated_at=now,
+                available_at=row.available_at - by,
+                lease_until=row.lease_until and row.lease_until - by,
+            )
+        )
+    return len(ahead)
 
 
 def _expired(now: datetime) -> Select[Any]:

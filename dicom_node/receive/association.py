@@ -1,4 +1,4 @@
-"""What the node keeps of one association: its facts, and whether its opening and end were reported."""
+"""What the node keeps of one association: its facts, what it may do, and which of its ends were reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+from pynetdicom.association import Association
+
 from dicom_node.domain.errors import NodeError
+from dicom_node.receive.guard import Admission
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +28,27 @@ class AssociationFacts:
 
 
 class Link:
-    """One connection, from accept to end. Every method runs in that connection's threads, one at a time."""
+    """One association, from its admission to its end. Every method runs in its threads, one at a time.
 
-    def __init__(self, association_id: str) -> None:
-        self.id = association_id
-        self.facts: AssociationFacts | None = None
+    Attributes
+    ----------
+    association
+        None until its thread has begun.
+    """
+
+    def __init__(self, facts: AssociationFacts, admission: Admission) -> None:
+        self.id = facts.id
+        self.facts = facts
+        self.admission = admission
+        self.association: Association | None = None
         self._numbers = count(1)
         self._reported = False
+
+    @property
+    def accepted(self) -> dict[int | None, tuple[str, str]]:
+        """Abstract and transfer syntax of each accepted presentation context, by its ID."""
+        contexts = self.association.accepted_contexts if self.association else ()
+        return {one.context_id: (str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in contexts}
 
     def next_name(self) -> str:
         """Return a file name that no other data set has."""
@@ -39,7 +56,7 @@ class Link:
 
     def report_opened(self, opened: Callable[[AssociationFacts], None]) -> None:
         """Report the opening, unless that has succeeded before. A NodeError is logged."""
-        if self._reported or self.facts is None:
+        if self._reported:
             return
         try:
             opened(self.facts)

@@ -5,30 +5,28 @@ Reports (SR) are not among them: an object of the kind the node makes itself can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 from pynetdicom.presentation import PresentationContext, build_context
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A registered UID and its name in PS3.6."""
-
-    uid: str
-    name: str
-
-
-VERIFICATION = Entry("1.2.840.10008.1.1", "Verification SOP Class")
-
-STORAGE_CLASSES = (
-    Entry("1.2.840.10008.5.1.4.1.1.1", "Computed Radiography Image Storage"),
-    Entry("1.2.840.10008.5.1.4.1.1.1.1", "Digital X-Ray Image Storage - For Presentation"),
-    Entry("1.2.840.10008.5.1.4.1.1.1.1.1", "Digital X-Ray Image Storage - For Processing"),
-    Entry("1.2.840.10008.5.1.4.1.1.7", "Secondary Capture Image Storage"),
-    Entry("1.2.840.10008.5.1.4.1.1.7.2", "Multi-frame Grayscale Byte Secondary Capture Image Storage"),
-    Entry("1.2.840.10008.5.1.4.1.1.7.3", "Multi-frame Grayscale Word Secondary Capture Image Storage"),
+from dicom_node.domain.sop_classes import (
+    SERVICE_CLASSES,
+    STORAGE_CLASSES,
+    STORAGE_COMMITMENT,
+    UPS_EVENT,
+    VERIFICATION,
+    Entry,
 )
-"""Film digitisers use the two multi-frame grayscale classes (one frame); colour and bilevel are no X-rays."""
+
+__all__ = [
+    "STORAGE_CLASSES",
+    "STORAGE_COMMITMENT",
+    "TRANSFER_SYNTAXES",
+    "VERIFICATION",
+    "Entry",
+    "is_storage",
+    "supported_contexts",
+]
 
 TRANSFER_SYNTAXES = (
     Entry("1.2.840.10008.1.2.1", "Explicit VR Little Endian"),
@@ -48,18 +46,35 @@ TRANSFER_SYNTAXES = (
     Entry("1.2.840.10008.1.2.4.203", "High-Throughput JPEG 2000"),
     Entry("1.2.840.10008.1.2.5", "RLE Lossless"),
 )
-"""Every one is accepted for every storage class; of those proposed in one context the peer's first is taken."""
+"""Every one is accepted for every storage class; of those proposed in one context the first in this order is taken."""
 
-_VERIFICATION_SYNTAXES = TRANSFER_SYNTAXES[:3]
+_UNCOMPRESSED = TRANSFER_SYNTAXES[:3]
 
 
-def supported_contexts() -> list[PresentationContext]:
-    """Return the presentation contexts that the SCP accepts (PS3.8 section 7.1.1.13)."""
+@lru_cache(maxsize=64)
+def supported_contexts(allowed: frozenset[str] | None = None) -> list[PresentationContext]:
+    """Return the presentation contexts that the SCP accepts (PS3.8 section 7.1.1.13). They are not to be changed.
+
+    Parameters
+    ----------
+    allowed
+        SOP classes that this peer may use; None for every one.
+    """
     syntaxes = [syntax.uid for syntax in TRANSFER_SYNTAXES]
-    return [
-        build_context(VERIFICATION.uid, [syntax.uid for syntax in _VERIFICATION_SYNTAXES]),
+    uncompressed = [syntax.uid for syntax in _UNCOMPRESSED]
+    commitment = build_context(STORAGE_COMMITMENT.uid, uncompressed)
+    services = {entry.uid: build_context(entry.uid, uncompressed) for entry in SERVICE_CLASSES}
+    # A modality asks in the role of the user; an archive that answers this node comes in that of the provider, and
+    # so does a provider of procedure steps that tells an event.
+    for both_ways in (commitment, services[UPS_EVENT.uid]):
+        both_ways.scu_role = both_ways.scp_role = True
+    contexts = [
+        build_context(VERIFICATION.uid, uncompressed),
+        commitment,
+        *services.values(),
         *(build_context(storage.uid, syntaxes) for storage in STORAGE_CLASSES),
     ]
+    return [context for context in contexts if allowed is None or str(context.abstract_syntax) in allowed]
 
 
 def is_storage(sop_class_uid: str) -> bool:

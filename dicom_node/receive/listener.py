@@ -1,228 +1,160 @@
-"""Sockets and threads of the SCP: where pynetdicom is bent to a hospital's network.
+"""The listening port: a gate in front, and behind it two threads for each association that was let in.
 
-Owns what happens to a connection whatever the peer does: deadlines, sizes, cleaning up. Knows nothing of
-who may associate or what becomes of a data set; that is given in as a `Host`.
-
-What pynetdicom 3.0 does otherwise: accepted sockets have no timeout, so that a peer that stops inside a PDU
-holds its threads for ever; the length in a PDU header is believed up to 4 GB; sockets are read 4096 bytes at
-a time; some ends of an association fire no event.
+Owns what becomes of a connection once its request was judged welcome, from the first thread to the last file
+descriptor. Knows nothing of who may associate or what becomes of a data set; that is given in as a `Host`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import socket
-import socketserver
+import ssl
 import threading
-import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import DimsePrimitiveType
 from pynetdicom.events import EventHandlerType
-from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, RequestHandler, ThreadedAssociationServer
 
+from dicom_node.receive.association import Link
+from dicom_node.receive.contexts import supported_contexts
+from dicom_node.receive.gate import Doorman, Gate
+from dicom_node.receive.messages import Messages
 from dicom_node.receive.staging import StagedDataSet
+from dicom_node.receive.upper_layer import FAULTS, PeerSocket, UpperLayer, close_socket
 
-log = logging.getLogger(__name__)
-
-LARGEST_REQUEST = 1024 * 1024
-"""An A-ASSOCIATE-RQ with 128 contexts of 16 transfer syntaxes has about 150 kB."""
+_AFTER_THE_END = 5.0
+"""Seconds that the state machine may wait for a peer to close (ARTIM, PS3.8 section 9.1.5)."""
 
 
-class Host(Protocol):
+class Host(Doorman, Protocol):
     """What the listener needs to be told and tells."""
 
     network_timeout: float
+    idle_timeout: float
+    minimum_bytes_per_second: int
     maximum_pdu_size: int
-    maximum_connections: int
 
-    def stage(self, association: Association, message: DIMSEMessage) -> StagedDataSet:
+    def stage(self, link: Link, message: DIMSEMessage) -> StagedDataSet:
         """Return the buffer for the data set of a message that begins."""
-
-    def connected(self, association: Association) -> None:
-        """A peer has connected; nothing is negotiated yet."""
-
-    def connections(self) -> int:
-        """Return how many connections are open."""
 
     def settled(self) -> None:
         """A message has been answered."""
 
-    def gone(self, association: Association) -> None:
-        """The association's thread has ended, in whatever way. Called exactly once for each connection."""
-
-
-class PeerSocket(AssociationSocket):
-    """Connection to a peer, with a deadline and a largest size for each PDU.
-
-    The size covers what this node announced (PS3.8 section D.1) and the largest association request.
-    """
-
-    def __init__(self, association: Association, connection: Any, timeout: float, largest: int) -> None:
-        super().__init__(association, client_socket=connection)
-        self._timeout = timeout
-        self._largest = largest
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read exactly `nr_bytes`, or fewer if the peer closes the connection.
-
-        Raises
-        ------
-        OSError
-            If the peer announces more than it may send, or stops in the middle.
-        """
-        if self.socket is None:
-            raise ConnectionAbortedError("the connection is closed")
-        if nr_bytes > self._largest:
-            raise OSError(f"the peer announced a PDU of {nr_bytes} bytes; at most {self._largest} are read")
-        deadline = time.monotonic() + self._timeout
-        received = bytearray(nr_bytes)
-        done = 0
-        with memoryview(received) as view:
-            while done < nr_bytes:
-                count = self.socket.recv_into(view[done:])
-                if count == 0:
-                    break
-                done += count
-                if done < nr_bytes and time.monotonic() > deadline:
-                    raise TimeoutError(f"a PDU took longer than {self._timeout} s")
-        return received if done == nr_bytes else received[:done]
-
-
-class StagingProvider(DIMSEServiceProvider):
-    """DIMSE provider whose messages collect their data set in a buffer of ours."""
-
-    def __init__(self, association: Association, host: Host) -> None:
-        super().__init__(association)
-        self._host = host
-        self._unanswered = 0
-        self._counting = threading.Lock()
-        self._staged: set[StagedDataSet] = set()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a message is arriving or waits for its answer."""
-        return self._unanswered > 0
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take in one P-DATA."""
-        if self.message is None:
-            self.message = DIMSEMessage()
-            self.message.data_set = staged = self._host.stage(self.assoc, self.message)
-            self._staged.add(staged)
-            with self._counting:
-                self._unanswered += 1
-        super().receive_primitive(primitive)
-
-    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
-        """Send an answer."""
-        super().send_msg(primitive, context_id)
-        with self._counting:
-            self._unanswered -= 1
-        self._host.settled()
-
-    def forget(self, staged: StagedDataSet) -> None:
-        """The handler is done with a data set."""
-        self._staged.discard(staged)
-
-    def discard_all(self) -> None:
-        """Remove the files of data sets that no handler saw."""
-        while self._staged:
-            self._staged.pop().discard()
+    def gone(self, link: Link) -> None:
+        """The association has ended, in whatever way. Called exactly once for each that was let in."""
 
 
 class ConnectionHandler(RequestHandler):
-    """Runs one connection in a thread of its own, from accept to the very end."""
+    """Serves one association in the thread it is called in, from its request to the very end."""
 
     server: Listener
 
+    def __init__(self, connection: Any, peer: Any, server: Listener, first: bytes, link: Link) -> None:
+        self._first = first
+        self._link = link
+        super().__init__(connection, peer, server)
+
+    @property
+    def local(self) -> AddressInformation:
+        """The address listened on, resolved once."""
+        return self.server.local
+
     def handle(self) -> None:
         """Serve the association, wait for its end, clean up."""
-        association = self._create_association()
         host = self.server.host
-        host.connected(association)
-        provider = association.dimse
+        association = None
         try:
-            association.start()
-            association.join()
+            association = self._create_association()
+            self._link.association = association
+            association.run()
+            association.dul.join()
+        except FAULTS as error:  # its text might quote what the peer sent
+            host.refused(
+                "association aborted",
+                self._link.facts.peer_address,
+                f"cannot be served ({type(error).__name__})",
+            )
         finally:
-            if isinstance(provider, StagingProvider):
-                provider.discard_all()
-            host.gone(association)
+            close_socket(self.request)
+            if association is not None and isinstance(association.dimse, Messages):
+                association.dimse.discard_all()
+            host.gone(self._link)
 
     def _create_association(self) -> Association:
         host = self.server.host
-        self.request.settimeout(host.network_timeout)
         association = super()._create_association()
-        association.dul.event_queue.get_nowait()  # "connected", said by the socket that is replaced here
-        association.dul.socket = PeerSocket(
+
+        def cut(reason: str) -> None:
+            host.refused("association aborted", self._link.facts.peer_address, reason)
+
+        layer = UpperLayer(association, largest=host.maximum_pdu_size, idle=host.idle_timeout, told=cut)
+        association.dul = layer
+        layer.socket = PeerSocket(association, self.request, host.network_timeout, self._first)
+        association.dimse = Messages(
             association,
-            self.request,
-            host.network_timeout,
-            max(LARGEST_REQUEST, host.maximum_pdu_size + 6),
+            self._link,
+            stage=lambda message: host.stage(self._link, message),
+            settled=host.settled,
+            cut=layer.cut,
+            stall=host.network_timeout,
+            least=host.minimum_bytes_per_second * host.network_timeout,
         )
-        association.dimse = StagingProvider(association, host)
+        association.acse_timeout = _AFTER_THE_END
+        association.network_timeout = None  # the upper layer here minds the time
+        association.acceptor.supported_contexts = supported_contexts(self._link.admission.sop_classes)
         return association
 
 
 class Listener(ThreadedAssociationServer):
-    """Listening socket. One thread accepts, one a connection waits for its end, two more serve it."""
+    """Listening socket. One thread accepts and holds what has not associated yet, two serve each association.
+
+    Parameters
+    ----------
+    secure
+        Wraps accepted connections for TLS without shaking hands; None for a plain port.
+    """
 
     request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(
         self,
         entity: ApplicationEntity,
         address: tuple[str, int],
-        contexts: list[PresentationContext],
         handlers: list[EventHandlerType],
         host: Host,
+        secure: Callable[[socket.socket], ssl.SSLSocket] | None = None,
     ) -> None:
         self.host = host
-        super().__init__(
-            entity,
-            address,
-            entity.ae_title,
-            contexts,
-            evt_handlers=handlers,
-            request_handler=ConnectionHandler,
-        )
+        super().__init__(entity, address, entity.ae_title, [], evt_handlers=handlers)
+        self.local = AddressInformation.from_tuple(self.server_address)
+        self._gate = Gate(cast("socket.socket", self.socket), host, self._serve, secure)
+        self._thread = threading.Thread(target=self._gate.serve, name="scp", daemon=True)
 
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection; answers leave at once instead of waiting for more to send."""
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection, address
+    @property
+    def waiting(self) -> int:
+        """How many connections have not associated yet."""
+        return self._gate.waiting
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver's signature
-        """Return whether one more connection can be held, negotiated or not."""
-        return self.host.connections() < self.host.maximum_connections
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
-        """Log what ended a connection's thread early."""
-        log.exception("connection dropped", extra={"peer_address": client_address[0]})
-
-    def service_actions(self) -> None:
-        """Leave garbage collection to Python."""
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
 
     def close(self) -> None:
-        """Stop accepting and free the port. Open connections go on."""
-        socketserver.BaseServer.shutdown(self)
+        """Stop accepting, close what has not associated, free the port. Associations go on."""
+        self._gate.stop()
+        self._thread.join()
         self.server_close()
 
+    def _serve(self, connection: socket.socket, peer: tuple[Any, ...], first: bytes, link: Link) -> None:
+        def serve() -> None:
+            ConnectionHandler(connection, peer, self, first, link)
 
-def close_connection(association: Association) -> None:
-    """Close the connection of an association not negotiated yet; A-ABORT is not defined there (PS3.8 9.2)."""
-    connection = association.dul.socket.socket if association.dul.socket else None
-    if connection is not None:
-        with contextlib.suppress(OSError):  # the peer was faster
-            connection.shutdown(socket.SHUT_RDWR)
+        try:
+            threading.Thread(target=serve, name=f"association-{link.id}", daemon=True).start()
+        except RuntimeError:  # no more threads
+            close_socket(connection)
+            self.host.refused("connection refused", link.facts.peer_address, "no thread is left to serve it")
+            self.host.gone(link)

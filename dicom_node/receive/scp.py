@@ -1,4 +1,4 @@
-"""The C-STORE and C-ECHO SCP: starts, rejects whom it must, hands objects on, stops without losing one.
+"""The SCP: starts, rejects whom it must, hands objects on, stops without losing one.
 
 Owns the set of open connections. Knows nothing of the store or the database; what it needs is given in.
 """
@@ -6,10 +6,13 @@ Owns the set of open connections. Knows nothing of the store or the database; wh
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,20 +20,24 @@ from uuid import uuid4
 
 from pydicom.dataset import Dataset
 from pynetdicom import _config, evt
-from pynetdicom.ae import ApplicationEntity
-from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.events import EventHandlerType
 
 from dicom_node.config import Receive
 from dicom_node.domain.errors import OutOfResourcesError
 from dicom_node.domain.types import Ingested, Received
 from dicom_node.receive import guard
 from dicom_node.receive.association import AssociationFacts, Link
-from dicom_node.receive.contexts import is_storage, supported_contexts
+from dicom_node.receive.contexts import is_storage
 from dicom_node.receive.handlers import StoreHandler, check_command, response
-from dicom_node.receive.listener import Listener, StagingProvider, close_connection
-from dicom_node.receive.staging import Command, StagedDataSet
+from dicom_node.receive.identity import IdentityCheck
+from dicom_node.receive.messages import messages_of
+from dicom_node.receive.ports import Ports
+from dicom_node.receive.refusals import RefusalLog
+from dicom_node.receive.services import Service, joined
+from dicom_node.receive.staging import StagedDataSet
 from dicom_node.receive.status import PROCESSING_FAILURE, Answer
+from dicom_node.receive.transport import check_transport, transport_of
 
 __all__ = ["AssociationFacts", "Scp"]
 
@@ -40,12 +47,11 @@ log = logging.getLogger(__name__)
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.WARNING)
 
-_NEGOTIATION_TIMEOUT = 30.0
 _AFTER_ABORT = 5.0
 
 
 class Scp:
-    """One listening port.
+    """One listening port, or two: in the clear and for TLS.
 
     Parameters
     ----------
@@ -62,8 +68,17 @@ class Scp:
     ended
         Told ``(association_id, "released" | "aborted")`` once for each association that `opened` was told of,
         after its last store.
+    rejected
+        Told of each association that was rejected, and why; not of more than the log is told.
     clock
         Returns the current moment, timezone-aware.
+    commitment, services
+        Answer for storage commitment and further services; without one, its SOP classes are not offered.
+
+    Raises
+    ------
+    CertificateError
+        If there is a users file that cannot be used.
     """
 
     def __init__(
@@ -76,10 +91,19 @@ class Scp:
         opened: Callable[[AssociationFacts], None],
         ended: Callable[[str, str], None],
         clock: Callable[[], datetime],
+        rejected: Callable[[AssociationFacts, str], None] = lambda _facts, _why: None,
+        commitment: Service | None = None,
+        services: Sequence[Service] = (),
     ) -> None:
+        config = config if commitment else config.model_copy(update={"commitment": False})
+        self._rejected = rejected
         self.network_timeout = config.network_timeout
+        self.idle_timeout = config.idle_timeout
+        self.association_timeout = config.association_timeout
+        self.minimum_bytes_per_second = config.minimum_bytes_per_second
         self.maximum_pdu_size = config.maximum_pdu_size
-        # Connections that say nothing hold no place of an association; they end after the negotiation timeout.
+        self.maximum_connections_per_address = config.max_connections_per_address
+        # Connections that say nothing hold no place of an association; the oldest makes way for a new one.
         self.maximum_connections = 2 * config.max_associations + 32
         self._config = config
         self._incoming = incoming
@@ -88,10 +112,20 @@ class Scp:
         self._ended = ended
         self._clock = clock
         self._store = StoreHandler(ingest, config.on_conflict, clock)
-        self._links: dict[Association, Link] = {}
+        self._allowed = guard.allowed_networks(config)
+        self._refusals = RefusalLog(time.monotonic)
+        self._links: dict[str, Link] = {}
         self._changed = threading.Condition(threading.RLock())
         self._stopping = False
-        self._listener: Listener | None = None
+        handlers: list[EventHandlerType] = [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_C_STORE, self._on_store),
+            *joined([*([commitment] if commitment else ()), *services]),
+        ]
+        self._services = frozenset(uid for service in services for uid in service.sop_classes)
+        self._ports = Ports(config, handlers, self)
+        self._identify = IdentityCheck(config.identity, time.monotonic)
 
     def start(self) -> tuple[str, int]:
         """Listen, and return the address bound; port 0 in the configuration takes a free one.
@@ -99,34 +133,12 @@ class Scp:
         Raises
         ------
         OutOfResourcesError
-            If the address cannot be bound.
+            If an address cannot be bound.
+        CertificateError
+            If the files of `receive.tls` cannot be used.
         """
-        entity = ApplicationEntity(self._config.ae_title)
-        entity.maximum_pdu_size = self.maximum_pdu_size
-        entity.maximum_associations = self.maximum_connections  # the limit that peers meet is the guard's
-        entity.network_timeout = self.network_timeout
-        entity.acse_timeout = min(self.network_timeout, _NEGOTIATION_TIMEOUT)
-        address = (self._config.host, self._config.port)
-        try:
-            listener = Listener(
-                entity,
-                address,
-                supported_contexts(),
-                [
-                    (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_ESTABLISHED, self._on_established),
-                    (evt.EVT_C_STORE, self._on_store),
-                ],
-                self,
-            )
-        except OSError as error:
-            raise OutOfResourcesError(
-                f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}; "
-                "set receive.host and receive.port to an address that is free"
-            ) from error
         self._stopping = False
-        threading.Thread(target=listener.serve_forever, args=(0.1,), name="scp", daemon=True).start()
-        self._listener = listener
+        self._ports.open()
         return self.address
 
     def stop(self, drain_seconds: float = 30.0) -> None:
@@ -137,21 +149,18 @@ class Scp:
         drain_seconds
             How long to wait for them. An object begun later is refused with 0xA700.
         """
-        if self._listener is None:
-            return
         self._stopping = True
-        self._listener.close()
-        self._listener = None
+        if not self._ports.close():
+            return
         deadline = time.monotonic() + drain_seconds
-        while self._end_idle() and time.monotonic() < deadline:
+        while self._abort(busy=False) and time.monotonic() < deadline:
             with self._changed:
                 self._changed.wait(0.05)
-        for association in self._negotiated():
-            if association.is_established:
-                association.abort()
+        self._abort(busy=True)
         with self._changed:
-            self._changed.wait_for(lambda: not self._negotiated(), timeout=_AFTER_ABORT)
-        if left := self._negotiated():
+            self._changed.wait_for(lambda: not self._links, timeout=_AFTER_ABORT)
+        self._refusals.close()
+        if left := self._open():
             log.warning("associations are still storing at stop", extra={"count": len(left)})
 
     def __enter__(self) -> Self:
@@ -165,67 +174,95 @@ class Scp:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on now."""
-        if self._listener is None:
-            raise OutOfResourcesError("the SCP is not listening; start it first")
-        host, port = self._listener.server_address[:2]
-        return str(host), int(port)
+        """Host and port that it listens on now: the plain port, if there is one."""
+        return self._ports.addresses[0]
 
-    def _negotiated(self) -> list[Association]:
-        with self._changed:
-            return [association for association, link in self._links.items() if link.facts is not None]
+    @property
+    def tls_address(self) -> tuple[str, int]:
+        """Host and port that it listens on for TLS."""
+        return self._ports.addresses[-1]
 
-    def _end_idle(self) -> bool:
-        """End what does not store now; return whether anything is left."""
+    def _open(self) -> list[Link]:
         with self._changed:
-            silent = [association for association, link in self._links.items() if link.facts is None]
-        for association in silent:
-            close_connection(association)
-        negotiated = self._negotiated()
-        for association in negotiated:
-            if association.is_established and not _busy(association):
+            return list(self._links.values())
+
+    def _abort(self, *, busy: bool) -> bool:
+        """Abort associations, those that store now too if `busy`; return whether any is open."""
+        links = self._open()
+        for link in links:
+            association = link.association
+            if (
+                association is not None
+                and association.is_established
+                and (busy or not messages_of(association).busy)
+            ):
                 association.abort()
-        return bool(negotiated)
+        return bool(links)
 
     # What the listener asks and tells.
 
     def connections(self) -> int:
-        """Return how many connections are open."""
-        return len(self._links)
+        """Return how many connections are open, associations among them."""
+        return len(self._links) + self._ports.waiting
 
-    def connected(self, association: Association) -> None:
-        """Note a connection."""
+    def connections_from(self, address: str) -> int:
+        """Return how many associations are open from an address."""
+        return sum(link.facts.peer_address == address for link in self._open())
+
+    def check_address(self, address: str) -> guard.Rejection | None:
+        """Return why nobody from there is listened to."""
+        return guard.check_address(address, self._allowed)
+
+    def judge(self, request: guard.Request, connection: socket.socket) -> Link | guard.Rejection:
+        """Return why a request is rejected, or the place that it takes."""
         with self._changed:
-            self._links[association] = Link(uuid4().hex)
+            titles = Counter(link.facts.calling for link in self._links.values())
+            associations = guard.Open(len(self._links), titles)
+            stopping, services = self._stopping, self._services
+            verdict = guard.judge(request, self._config, associations, stopping=stopping, services=services)
+            if isinstance(verdict, guard.Rejection):
+                return verdict
+            if rejection := check_transport(transport_of(connection), verdict.peer):
+                return rejection
+            link = Link(self._facts(request), verdict)
+            self._links[link.id] = link
+            return link
 
-    def stage(self, association: Association, message: DIMSEMessage) -> StagedDataSet:
+    def _facts(self, request: guard.Request) -> AssociationFacts:
+        return AssociationFacts(uuid4().hex, request.calling, request.called, request.address, self._clock())
+
+    def rejected(self, request: guard.Request, why: str) -> None:
+        """Log a rejection and tell whoever wants to know."""
+        if self._refusals.note("association rejected", request.address, why):
+            self._rejected(self._facts(request), why)
+
+    def refused(self, message: str, address: str, reason: str) -> None:
+        """Log what was ended on this side, and why."""
+        self._refusals.note(message, address, reason)
+
+    def tick(self) -> None:
+        """Tell what the log left out."""
+        self._refusals.tick()
+
+    def stage(self, link: Link, message: DIMSEMessage) -> StagedDataSet:
         """Return the buffer for the data set of a message that begins."""
-        link = self._links[association]
-
-        def check() -> Command:
-            accepted = {
-                context.context_id: (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-                for context in association.accepted_contexts
-            }
-            return check_command(message, accepted)
-
-        return StagedDataSet(
-            self._incoming / link.next_name(), check, self._admit, link.facts.calling if link.facts else ""
-        )
+        check = partial(check_command, message, link.accepted)
+        largest = self._config.maximum_dataset_megabytes * 1_000_000
+        return StagedDataSet(self._incoming / link.next_name(), check, self._admit, link.facts.calling, largest)
 
     def settled(self) -> None:
         """Wake whoever waits for associations to become idle."""
         with self._changed:
             self._changed.notify_all()
 
-    def gone(self, association: Association) -> None:
+    def gone(self, link: Link) -> None:
         """Report an association's end and forget it."""
-        link = self._links[association]
+        released = link.association is not None and link.association.is_released
         try:
-            link.report_ended(self._ended, released=association.is_released)
+            link.report_ended(self._ended, released=released)
         finally:
             with self._changed:
-                del self._links[association]
+                del self._links[link.id]
                 self._changed.notify_all()
 
     def _admit(self) -> None:
@@ -236,55 +273,28 @@ class Scp:
     # What happens on an association, in its own thread.
 
     def _on_requested(self, event: evt.Event) -> None:
+        # Here, not at the gate: a hash takes its time, and the gate is one thread for all.
         association = event.assoc
-        primitive = association.requestor.primitive
-        request = guard.Request(
-            calling=str(getattr(primitive, "calling_ae_title", "")).strip(),
-            called=str(getattr(primitive, "called_ae_title", "")).strip(),
-            address=association.requestor.address,
-        )
-        rejection = guard.check_titles(
-            request,
-            own_ae_title=self._config.ae_title,
-            require_called=self._config.require_called_ae_title,
-            peers=self._config.peers,
-        )
-        with self._changed:
-            link = self._links[association]
-            if rejection is None:
-                associations = sum(other.facts is not None for other in self._links.values())
-                rejection = guard.check_limit(
-                    associations, self._config.max_associations, stopping=self._stopping
-                )
-            if rejection is None:
-                link.facts = AssociationFacts(
-                    link.id, request.calling, request.called, request.address, self._clock()
-                )
-                return
-        log.warning(
-            "association rejected",
-            extra={"association_id": link.id, "peer_address": request.address, "reason": rejection.why},
-        )
-        association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
-        association.kill()
+        facts = messages_of(association).link.facts
+        identified = self._identify(association.requestor.user_identity, facts.peer_address)
+        if isinstance(identified, guard.Rejection):
+            request = guard.Request(facts.calling, facts.called, facts.peer_address)
+            self.rejected(request, identified.why)
+            association.acse.send_reject(identified.result, identified.source, identified.reason)
+            association.kill()
+        elif identified.answer is not None:
+            association.acceptor.add_negotiation_item(identified.answer)
 
     def _on_established(self, event: evt.Event) -> None:
         if any(is_storage(str(context.abstract_syntax)) for context in event.assoc.accepted_contexts):
-            self._links[event.assoc].report_opened(self._opened)
+            messages_of(event.assoc).link.report_opened(self._opened)
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        association = event.assoc
-        link = self._links[association]
-        staged = getattr(event.request, "DataSet", None)
-        if link.facts is None or not isinstance(staged, StagedDataSet):
+        messages, staged = messages_of(event.assoc), getattr(event.request, "DataSet", None)
+        if not isinstance(staged, StagedDataSet):
             return response(Answer(PROCESSING_FAILURE, "fault of this node"))
-        link.report_opened(self._opened)
+        messages.link.report_opened(self._opened)
         try:
-            return response(self._store(staged, link.facts))
+            return response(self._store(staged, messages.link.facts))
         finally:
-            if isinstance(association.dimse, StagingProvider):
-                association.dimse.forget(staged)
-
-
-def _busy(association: Association) -> bool:
-    return isinstance(association.dimse, StagingProvider) and association.dimse.busy
+            messages.forget(staged)

@@ -20,6 +20,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta
 
+from dicom_node.domain import private
 from dicom_node.domain.errors import CannotUnderstandError, NodeError, OutOfResourcesError
 
 _BUFFER = 256 * 1024
@@ -49,27 +50,43 @@ class StagedDataSet(BytesIO):
         16 MiB.
     source_ae_title
         Title of the sender, kept in the file meta.
+    largest
+        Bytes that a data set may have; a larger one is refused.
     """
 
     def __init__(
-        self, path: Path, check: Callable[[], Command], admit: Callable[[], None], source_ae_title: str
+        self,
+        path: Path,
+        check: Callable[[], Command],
+        admit: Callable[[], None],
+        source_ae_title: str,
+        largest: int,
     ) -> None:
         super().__init__()
         self._path = path
         self._check = check
         self._admit = admit
         self._source = source_ae_title
+        self._largest = largest
         self._file: BinaryIO | None = None
         self._mine = False
         self._next_admit = 0
         self._command: Command | None = None
         self._fault: NodeError | None = None
         self._size = 0
+        self._dropped = 0
         self._offset = 0
+
+    @property
+    def endless(self) -> bool:
+        """Whether more was dropped after a fault than a data set may have."""
+        return self._dropped > self._largest
 
     def write(self, fragment: Any) -> int:
         """Append a fragment. Never raises: after a fault the rest of the data set is read and dropped."""
-        if self._fault is None:
+        if self._fault is not None:
+            self._dropped += len(fragment)
+        else:
             try:
                 self._append(fragment)
             except NodeError as error:
@@ -79,13 +96,16 @@ class StagedDataSet(BytesIO):
         return len(fragment)
 
     def _append(self, fragment: bytes) -> None:
+        if self._size + len(fragment) > self._largest:
+            megabytes = self._largest / 1e6
+            raise OutOfResourcesError(f"larger than receive.maximum_dataset_megabytes, {megabytes:g}")
         if self._size >= self._next_admit:
             self._admit()
             self._next_admit += _ADMIT_EVERY
         if self._file is None:
             self._command = self._check()
             header = file_header(self._command, self._source)
-            self._file = self._path.open("xb", buffering=_BUFFER)
+            self._file = open(self._path, "xb", buffering=_BUFFER, opener=private.opener)  # noqa: SIM115 - Path.open takes no opener; closed by finish or discard
             self._mine = True
             self._file.write(header)
             self._offset = len(header)

@@ -17,7 +17,7 @@ MEANINGS: dict[int, str] = {
     SUCCESS: "Success: the object is on the disk and recorded, or was already",
     PROCESSING_FAILURE: "Processing failure: a fault of this node, written to its log",
     DUPLICATE_SOP_INSTANCE: "Duplicate SOP instance: held with other content, and configured to be refused",
-    0xA700: "Refused, out of resources: disk, database or shutdown; send again later",
+    0xA700: "Refused, out of resources: disk, database or shutdown; send again later. Or the data set is too large",
     0xA900: "Data set does not match SOP class, or its identifiers break the standard's syntax",
     0xC000: "Cannot understand: the bytes are no data set in the negotiated transfer syntax",
 }

@@ -81,6 +81,14 @@ PERCENT = codes.UCUM.Percent
 MILLIMETRE = codes.UCUM.Millimeter
 PIXELS = Code("{pixels}", "UCUM", "pixels")
 
+# Objects to look at, beside the report
+OF_INTEREST = codes.DCM.OfInterest
+KEY_OBJECT_DESCRIPTION = codes.DCM.KeyObjectDescription
+SOURCE_IMAGE = Code("121322", "DCM", "Source Image for Image Processing Operation")
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
+SPATIAL_CONCEPT = codes.SCT.SpatialAndRelationalConcept
+SELECTED_REGION = codes.DCM.SelectedRegion
+
 # Outcome
 OUTCOME = codes.DCM.CADProcessingAndFindingsSummary
 WITH_FINDINGS = codes.DCM.AllAlgorithmsSucceededWithFindings
@@ -95,6 +103,9 @@ OUTCOMES = {
 
 # Ours
 SCORE = Code("SCORE", SCHEME, "Anomaly score (distance from normal)")
+QUALITY_NOTE = Code("QUALITY_NOTE", SCHEME, "Changed while reading the header")
+NEAREST = Code("NEAREST", SCHEME, "Nearest normal images of the bank, nearest first")
+REGION_SHARE = Code("REGION_SHARE", SCHEME, "Share of the image that the region covers")
 VERDICT = Code("VERDICT", SCHEME, "Result for the study")
 VERDICTS = {
     Verdict.ABOVE: Code("ABOVE", SCHEME, "Above threshold"),

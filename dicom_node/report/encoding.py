@@ -25,7 +25,7 @@ IMPLEMENTATION_VERSION = "DICOM_NODE"
 _ITEM = pack("<HH", 0xFFFE, 0xE000)
 
 
-def encode(ds: Dataset, character_set: str) -> bytes:
+def encode(ds: Dataset, character_set: str | tuple[str, ...]) -> bytes:
     """Return a data set as a Part 10 file.
 
     Parameters
@@ -33,7 +33,7 @@ def encode(ds: Dataset, character_set: str) -> bytes:
     ds
         Raw elements must be little endian, of even length and known VR.
     character_set
-        Defined term in which the elements that are not raw are encoded: "ISO_IR 192" or "ISO_IR 6".
+        Defined terms in which the elements that are not raw are encoded: "ISO_IR 6" where all of them are ASCII.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
@@ -43,22 +43,23 @@ def encode(ds: Dataset, character_set: str) -> bytes:
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     head = DicomBytesIO()
     write_file_meta_info(head, meta, enforce_standard=True)
-    return bytes(128) + b"DICM" + head.getvalue() + _data_set(ds, character_set)
+    terms = [character_set] if isinstance(character_set, str) else list(character_set)
+    return bytes(128) + b"DICM" + head.getvalue() + _data_set(ds, terms)
 
 
-def _data_set(ds: Dataset, character_set: str) -> bytes:
-    return b"".join(_element(ds.get_item(tag), character_set) for tag in sorted(ds.keys()))
+def _data_set(ds: Dataset, terms: list[str]) -> bytes:
+    return b"".join(_element(ds.get_item(tag), terms) for tag in sorted(ds.keys()))
 
 
-def _element(element: Any, character_set: str) -> bytes:
+def _element(element: Any, terms: list[str]) -> bytes:
     if isinstance(element, RawDataElement):
         return _framed(element.tag, str(element.VR), element.value or b"")
     if element.VR == VR.SQ:
-        items = [_data_set(item, character_set) for item in element.value]
+        items = [_data_set(item, terms) for item in element.value]
         return _framed(element.tag, "SQ", b"".join(_ITEM + pack("<L", len(item)) + item for item in items))
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_data_element(buffer, element, character_set)
+    write_data_element(buffer, element, terms)
     return buffer.getvalue()
 
 

@@ -18,6 +18,7 @@ from pydicom.charset import convert_encodings, encode_string
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.sequence import Sequence as ItemSequence
 from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
@@ -55,6 +56,10 @@ SEQUENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 COPIED = (*PATIENT, *PATIENT_OPTIONAL, *STUDY, *STUDY_OPTIONAL, *SEQUENCES)
 """Attributes of patient and study that a report takes from the source image."""
+READ = (
+    *UIDS, *COPIED, *IMAGE, *IMAGE_OPTIONAL, *NUMBERS, "Modality", "SpecificCharacterSet",
+)  # fmt: skip
+"""Every attribute that `normalise` looks at."""
 
 _OWN_RULES: dict[str, Callable[[bytes], Judged]] = {
     "PatientSex": values.sex,
@@ -68,7 +73,12 @@ _MODALITY_OF = {
     "1.2.840.10008.5.1.4.1.1.1.1": b"DX",
     "1.2.840.10008.5.1.4.1.1.1.1.1": b"DX",
 }
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, LookupError, NotImplementedError, struct.error)
+_UNREADABLE = (
+    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError, OSError, EOFError,
+    RecursionError, BytesLengthException, struct.error,
+)  # fmt: skip
+_LONGEST = 0xFFFE
+"""Bytes of a value whose VR has a length of 16 bits, as all that are copied have (PS3.5 section 7.1.2)."""
 
 
 def normalise(ds: Dataset) -> tuple[Dataset, tuple[str, ...]]:
@@ -177,6 +187,8 @@ def judged(ds: Dataset, keyword: str, terms: tuple[str, ...] = ()) -> Judged:
     if raw is None:
         needed = keyword in UIDS or keyword in PATIENT or keyword in STUDY or keyword in IMAGE
         return None, "missing" if needed else ""
+    if len(raw) > _LONGEST:
+        return None, f"is longer than {_LONGEST} bytes"
     if keyword in _OWN_RULES:
         value, note = _OWN_RULES[keyword](raw)
     else:

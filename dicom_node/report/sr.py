@@ -12,37 +12,31 @@ root's Observation DateTime always carries its own offset.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.domain.types import Report, StudyResult
-from dicom_node.report import codes, tree, uids, values
+from dicom_node.report import codes, tree, uids
 from dicom_node.report.consistency import check
+from dicom_node.report.document import (
+    Equipment,
+    copy_patient,
+    describe_equipment,
+    local_moment,
+    normalised,
+    references,
+    stamp_content,
+)
 from dicom_node.report.encoding import encode
-from dicom_node.report.header import COPIED, normalise, raw_value
+from dicom_node.report.header import normalise, raw_value
+from dicom_node.report.repertoire import fitter, terms_of, written
+from dicom_node.report.sentence import ENGLISH, sentence
 
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What a report says of the node: the device observer and the General Equipment module.
-
-    `device_uid` is the node's own UID, from which it derives all others; `software_version` changes the series.
-    """
-
-    device_uid: str
-    manufacturer: str
-    model_name: str
-    serial_number: str
-    software_version: str
-    institution_name: str = ""
-    ae_title: str = ""
-    series_description: str = ""
+__all__ = ["Equipment", "Reference", "build"]
 
 
 class Reference(Protocol):
@@ -64,6 +58,7 @@ def build(
     equipment: Equipment,
     at: datetime,
     predecessors: Sequence[Reference] = (),
+    procedure: tuple[str, str, str] | None = None,
 ) -> Report:
     """Return the report on a study.
 
@@ -79,6 +74,9 @@ def build(
         When the analysis was made; timezone-aware.
     predecessors
         Reports on earlier revisions, which this one supersedes.
+    procedure
+        What was asked for: code value, coding scheme, meaning. None, or one that breaks the syntax of a code, leaves it
+        at an X-ray of no stated region.
 
     Raises
     ------
@@ -87,25 +85,22 @@ def build(
         not a number, or if verdict and scores contradict each other.
     """
     check(result, sources, at)
-    headers, notes = _normalised(sources)
+    headers, notes = normalised(sources)
     patient, remarks = _patient(result, headers)
-    fit = _fitter(patient)
+    fit = fitter(patient)
     ds = Dataset()
-    _copy(patient, ds)
-    moment = _stamp(ds, at)
+    copy_patient(patient, ds)
+    moment = local_moment(ds, at)
     _document(ds, result, equipment, fit, _banks(result))
-    for name in ("ContentDate", "InstanceCreationDate"):
-        setattr(ds, name, moment.strftime("%Y%m%d"))
-    for name in ("ContentTime", "InstanceCreationTime"):
-        setattr(ds, name, moment.strftime("%H%M%S"))
-    evidence = _references(
+    stamp_content(ds, moment)
+    evidence = references(
         (result.study_instance_uid, i.series_instance_uid, i.sop_class_uid, i.sop_instance_uid)
         for i in result.images
     )
     if evidence:
         ds.CurrentRequestedProcedureEvidenceSequence = evidence
     if predecessors:
-        ds.PredecessorDocumentsSequence = _references(
+        ds.PredecessorDocumentsSequence = references(
             (p.study_instance_uid, p.series_instance_uid, p.sop_class_uid, p.sop_instance_uid)
             for p in predecessors
         )
@@ -116,7 +111,10 @@ def build(
         ds.ManufacturerModelName,
         ds.DeviceSerialNumber,
     )
-    root = tree.content(result, headers, observer, fit, remarks)
+    terms = terms_of(patient)
+    spoken = _spoken(result, equipment.language, terms)
+    asked = tree.reported(procedure, fit)
+    root = tree.content(result, headers, observer, fit, remarks, notes, spoken, asked)
     for element in root:
         ds[element.tag] = element
     ds.ObservationDateTime = moment.strftime("%Y%m%d%H%M%S.%f%z")
@@ -125,9 +123,24 @@ def build(
         str(ds.SOPInstanceUID),
         str(ds.SeriesInstanceUID),
         str(ds.StudyInstanceUID),
-        encode(ds, "ISO_IR 192" if _is_unicode(patient) else "ISO_IR 6"),
+        encode(
+            ds,
+            terms
+            if spoken and not spoken[1].isascii()
+            else "ISO_IR 192"
+            if terms == ("ISO_IR 192",)
+            else "ISO_IR 6",
+        ),
         (*notes, *remarks),
     )
+
+
+def _spoken(result: StudyResult, language: str, terms: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the site's language and the sentence in it; None for English, or where it cannot be written."""
+    if language == ENGLISH:
+        return None
+    text = written(sentence(result, language), terms)
+    return None if text is None else (language, text)
 
 
 def _banks(result: StudyResult) -> str:
@@ -136,16 +149,6 @@ def _banks(result: StudyResult) -> str:
         return ""
     also = [measured.provenance for measured in result.images[result.decisive].also]
     return "+".join(made_by.bank_hash for made_by in (result.provenance, *also))
-
-
-def _normalised(sources: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
-    headers: list[Dataset] = []
-    notes: list[str] = []
-    for index, source in enumerate(sources):
-        header, changed = normalise(source)
-        headers.append(header)
-        notes += [f"image {index + 1}: {note}" for note in changed]
-    return headers, notes
 
 
 def _patient(result: StudyResult, headers: Sequence[Dataset]) -> tuple[Dataset, list[str]]:
@@ -161,49 +164,16 @@ def _patient(result: StudyResult, headers: Sequence[Dataset]) -> tuple[Dataset, 
     return chosen, [remark] if len(ids) > 1 else []
 
 
-def _copy(patient: Dataset, ds: Dataset) -> None:
-    for keyword in ("SpecificCharacterSet", *COPIED):
-        element = patient.get_item(keyword)
-        if element is not None:
-            ds[element.tag] = element
-
-
-def _stamp(ds: Dataset, at: datetime) -> datetime:
-    if "TimezoneOffsetFromUTC" not in ds:
-        return at
-    text = (raw_value(ds, "TimezoneOffsetFromUTC") or b"").decode().strip()
-    minutes = int(text[1:3]) * 60 + int(text[3:5])
-    zone = timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
-    return at.astimezone(zone)
-
-
 def _document(
     ds: Dataset, result: StudyResult, equipment: Equipment, fit: Callable[[str], str], bank_hash: str
 ) -> None:
-    long = [
-        _long_string(fit, text) or "unknown"
-        for text in (
-            equipment.manufacturer,
-            equipment.model_name,
-            equipment.serial_number,
-            equipment.software_version,
-        )
-    ]
-    ds.Manufacturer, ds.ManufacturerModelName, ds.DeviceSerialNumber, ds.SoftwareVersions = long
-    institution = _long_string(fit, equipment.institution_name)
-    if institution:
-        ds.InstitutionName = institution
-    description = _long_string(fit, equipment.series_description)
-    if description:
-        ds.SeriesDescription = description
+    described = describe_equipment(ds, equipment, fit)
     ds.SOPClassUID = Comprehensive3DSRStorage
     ds.SOPInstanceUID = uids.report_uid(
         equipment.device_uid, result.study_instance_uid, result.revision, bank_hash, result.verdict
     )
     ds.StudyInstanceUID = result.study_instance_uid
-    ds.SeriesInstanceUID = uids.series_uid(
-        equipment.device_uid, result.study_instance_uid, *long, institution, description
-    )
+    ds.SeriesInstanceUID = uids.series_uid(equipment.device_uid, result.study_instance_uid, *described)
     ds.Modality = "SR"
     ds.SeriesNumber = 1
     ds.InstanceNumber = max(result.revision, 1)
@@ -213,49 +183,3 @@ def _document(
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CodingSchemeIdentificationSequence = [codes.scheme_identification()]
-
-
-def _references(objects: Iterable[tuple[str, str, str, str]]) -> list[Dataset]:
-    studies: dict[str, dict[str, dict[str, str]]] = {}
-    for study, series, sop_class, sop_instance in objects:
-        studies.setdefault(study, {}).setdefault(series, {})[sop_instance] = sop_class
-    items = []
-    for study, by_series in studies.items():
-        item = Dataset()
-        item.StudyInstanceUID = study
-        item.ReferencedSeriesSequence = []
-        for series, instances in by_series.items():
-            inner = Dataset()
-            inner.SeriesInstanceUID = series
-            inner.ReferencedSOPSequence = []
-            for sop_instance, sop_class in instances.items():
-                reference = Dataset()
-                reference.ReferencedSOPClassUID = sop_class
-                reference.ReferencedSOPInstanceUID = sop_instance
-                inner.ReferencedSOPSequence.append(reference)
-            item.ReferencedSeriesSequence.append(inner)
-        items.append(item)
-    return items
-
-
-def _is_unicode(patient: Dataset) -> bool:
-    return values.character_sets(raw_value(patient, "SpecificCharacterSet") or b"")[0] == ("ISO_IR 192",)
-
-
-def _fitter(patient: Dataset) -> Callable[[str], str]:
-    """Return what makes a text legal in the report's character set: ASCII wherever that set may differ."""
-    unicode = _is_unicode(patient)
-
-    def fit(text: str) -> str:
-        clean = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).strip()
-        if not unicode:
-            clean = unicodedata.normalize("NFKD", clean)
-            clean = "".join(c for c in clean if not unicodedata.combining(c))
-            clean = clean.encode("ascii", "replace").decode("ascii")
-        return clean or "-"
-
-    return fit
-
-
-def _long_string(fit: Callable[[str], str], text: str) -> str:
-    return fit(text).replace("\\", "/")[:64].strip() if text.strip() else ""

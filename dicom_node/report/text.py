@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from dicom_node.domain.errors import ReportError
 from dicom_node.report import codes
+from dicom_node.report.sentence import IN_ENGLISH
 
 _PLAIN = {
     "TEXT": "TextValue",
@@ -80,7 +81,8 @@ def facts(report: bytes | Dataset) -> dict[str, Any]:
         ``percentile`` [0, 100], ``z_score``, ``threshold``, ``above``, ``bank_hash``, ``algorithm``,
         ``parameters`` (dict of text). ``images`` has the same of every image with its
         ``sop_instance_uid`` and ``reason`` ("" where it was scored), and as ``also`` a list of the same
-        values of each score that was measured beside it. ``comments`` are remarks on the study.
+        values of each score that was measured beside it, and ``region`` where one is outlined. ``comments`` are
+        remarks on the study, ``notes`` what was changed in the headers. ``summary`` is the English sentence.
 
     Raises
     ------
@@ -104,10 +106,13 @@ def facts(report: bytes | Dataset) -> dict[str, Any]:
     return {
         "verdict": known[said],
         "outcome": str(outcome.ConceptCodeSequence[0].CodeValue),
-        "summary": next((_value(item) for item in ds.ContentSequence if _is(item, codes.SUMMARY)), ""),
+        "summary": next((_value(item) for item in ds.ContentSequence if _english(item)), "").removeprefix(
+            IN_ENGLISH
+        ),
         **{key: decisive[key] for key in _NOTHING},
         "images": images,
         "comments": [_value(item) for item in evaluations.ContentSequence if _is(item, codes.COMMENT)],
+        "notes": [_value(item) for item in evaluations.ContentSequence if _is(item, codes.QUALITY_NOTE)],
     }
 
 
@@ -123,10 +128,19 @@ _NOTHING: dict[str, Any] = {
 }
 
 
+def _english(item: Dataset) -> bool:
+    """Return whether an item is the summary in the document's own language, which has no language of its own."""
+    return _is(item, codes.SUMMARY) and not item.get("ContentSequence")
+
+
 def _images(groups: Iterable[Dataset]) -> list[dict[str, Any]]:
     """Return one entry an image; the first group of an image decides, further ones are measured beside it."""
     images: list[dict[str, Any]] = []
     for group in groups:
+        outline = next((item for item in group.ContentSequence if item.ValueType == "SCOORD"), None)
+        if outline is not None:
+            _outlined(images, outline)
+            continue
         source = next(item for item in group.ContentSequence if item.ValueType == "IMAGE")
         uid = str(source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
         measured = _measured(group)
@@ -136,6 +150,15 @@ def _images(groups: Iterable[Dataset]) -> list[dict[str, Any]]:
         comments = [_value(item) for item in group.ContentSequence if _is(item, codes.COMMENT)]
         images.append({**measured, "sop_instance_uid": uid, "reason": (*comments, "")[0], "also": []})
     return images
+
+
+def _outlined(images: list[dict[str, Any]], outline: Dataset) -> None:
+    """Note the outline of a region with its image, as (column, row) pairs, the last the first again."""
+    uid = str(outline.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+    points = [float(value) for value in outline.GraphicData]
+    for image in images:
+        if image["sop_instance_uid"] == uid:
+            image["region"] = list(zip(points[::2], points[1::2], strict=True))
 
 
 def _measured(group: Dataset) -> dict[str, Any]:
@@ -184,6 +207,8 @@ def _lines(item: Dataset, depth: int) -> Iterator[str]:
 
 def _value(item: Dataset) -> str:
     kind = str(item.ValueType)
+    if kind == "SCOORD":
+        return f"{item.GraphicType} of {len(item.GraphicData) // 2} points"
     if kind in _PLAIN:
         return str(item.get(_PLAIN[kind], ""))
     if kind == "CODE":

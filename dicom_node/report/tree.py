@@ -1,49 +1,39 @@
 """The content of a report: TID 1500 with its image library and measurement groups. Pure.
 
-Owns which statement stands where (PS3.16 TID 1500, 1501, 300, 310 to 312, 4019, 1004) and what the sentence for
-people says. Knows nothing of the document's header. Text is handed through `fit`, which makes it legal in the
-character set that the report inherits from its images.
+Owns which statement stands where (PS3.16 TID 1500, 1004, 1204). Knows nothing of the document's header. Text is handed
+through `fit`, which makes it legal in the character set that the report inherits from its images.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import floor
-from typing import cast
 
 from highdicom.sr import (
-    AlgorithmIdentification,
     CodedConcept,
     ContainerContentItem,
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
-    FindingSite,
     LanguageOfContentItemAndDescendants,
-    Measurement,
-    MeasurementProperties,
-    MeasurementsAndQualitativeEvaluations,
-    MeasurementStatisticalProperties,
-    NormalRangeProperties,
     ObserverContext,
     RelationshipTypeValues,
-    SourceImageForMeasurementGroup,
-    TrackingIdentifier,
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as _standard
+from pydicom.sr.coding import Code
 
-from dicom_node.domain.types import ImageResult, Provenance, Score, StudyResult, Verdict
-from dicom_node.domain.types import Measurement as MeasuredBeside
-from dicom_node.report import codes, uids
-from dicom_node.report.library import code_item, is_image, library, number_item, text_item
-
-BESIDE = "Measured beside the score of the image; it does not decide the result."
-CAUTION = "Research result, unverified, not a diagnosis."
+from dicom_node.domain.types import ImageResult, StudyResult
+from dicom_node.report import codes
+from dicom_node.report.groups import group, groups_beside, region_group
+from dicom_node.report.library import code_item, is_image, library, text_item
+from dicom_node.report.sentence import IN_ENGLISH, language_code, sentence
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
-_PROPERTIES = RelationshipTypeValues.HAS_PROPERTIES
 _MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
+_SHORT = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")
+_NOTES = 40
+"""Most header changes that a report lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +47,15 @@ class Observer:
     serial_number: str
 
 
-def sentence(result: StudyResult) -> str:
-    """Return the plain-language sentence that opens the report; it leads with the percentile."""
-    if result.decisive is None:
-        what = "Analysis failed" if result.verdict is Verdict.FAILED else "Not analysed"
-        why = result.reason.strip().rstrip(".") or "no reason was recorded"
-        return f"{what}: {why}. There is no score; this says nothing about what the images show. {CAUTION}"
-    image = result.images[result.decisive]
-    score, made_by = cast("Score", image.score), cast("Provenance", image.provenance)
-    whose = "; ".join(part for part in (made_by.population, made_by.site) if part)
-    scored = sum(other.score is not None for other in result.images)
-    basis = f"{made_by.calibration_images} calibration images" + (f"; {whose}" if whose else "")
-    which = f" Image {result.decisive + 1} of {len(result.images)} decides." if len(result.images) > 1 else ""
-    left_out = len(result.images) - scored
-    missing = f" Not scored: {left_out} of {len(result.images)} images." if left_out else ""
-    others = "".join(f" {_beside(other)}" for other in image.also)
-    return (
-        f"More unusual than {_share(score)} of this site's normal chests ({basis}); "
-        f"{result.verdict.value}.{which}{missing}{others} {CAUTION}"
-    )
+def reported(procedure: tuple[str, str, str] | None, fit: Callable[[str], str]) -> Code:
+    """Return the code of the procedure that was asked for, or of an X-ray of no stated region where it is no code.
 
-
-def _share(score: Score) -> str:
-    return "all" if score.percentile >= 100 else f"{percent(score.percentile)} %"
-
-
-def _beside(other: MeasuredBeside) -> str:
-    """Return the sentence on a score that decides nothing."""
-    basis = f"{other.provenance.calibration_images} calibration images"
-    place = "above" if other.score.above else "below"
-    return (
-        f"Measured beside it, without deciding: {other.provenance.algorithm}: more unusual than "
-        f"{_share(other.score)} of {basis}, {place} its threshold."
-    )
-
-
-def percent(value: float) -> str:
-    """Return a percentile with at most one decimal, rounded down so that 99.97 does not become 100."""
-    return f"{floor(value * 10 + 1e-9) / 10:g}"
+    Value and scheme have 1 to 16 characters (SH), the meaning at most 64 (LO); PS3.3 section 8.1 to 8.3.
+    """
+    if procedure is None or not all(_SHORT.fullmatch(part) for part in procedure[:2]):
+        return codes.PROCEDURE
+    meaning = fit(procedure[2]).replace("\\", "/")[:64].strip()
+    return Code(procedure[0], procedure[1], meaning or procedure[0])
 
 
 def content(
@@ -103,6 +64,9 @@ def content(
     observer: Observer,
     fit: Callable[[str], str],
     remarks: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    spoken: tuple[str, str] | None = None,
+    procedure: Code = codes.PROCEDURE,
 ) -> ContainerContentItem:
     """Return the root of the content tree.
 
@@ -118,6 +82,12 @@ def content(
         Makes a text legal in the character set of the report.
     remarks
         Sentences for people about the study as received.
+    notes
+        What was changed in the headers of the images, never a value of them.
+    spoken
+        Language and sentence that open the report before the English one, legal in its character set.
+    procedure
+        What is reported on; see `reported`.
 
     Returns
     -------
@@ -135,8 +105,15 @@ def content(
         serial_number=observer.serial_number,
     )
     items.extend(ObserverContext(observer_type=_standard.DCM.Device, observer_identifying_attributes=device))
-    items.append(code_item(codes.PROCEDURE_REPORTED, codes.PROCEDURE, _MODIFIER))
-    items.append(text_item(codes.SUMMARY, fit(sentence(result)), _CONTAINS))
+    items.append(code_item(codes.PROCEDURE_REPORTED, procedure, _MODIFIER))
+    if spoken:
+        opening = text_item(codes.SUMMARY, spoken[1], _CONTAINS)
+        opening.ContentSequence = LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(language_code(spoken[0]))
+        )
+        items.append(opening)
+    english = (IN_ENGLISH if spoken else "") + sentence(result)
+    items.append(text_item(codes.SUMMARY, fit(english), _CONTAINS))
     shown = [
         (index, image, header)
         for index, (image, header) in enumerate(zip(result.images, headers, strict=True))
@@ -147,23 +124,24 @@ def content(
         measurements = ContainerContentItem(name=codes.IMAGING_MEASUREMENTS, relationship_type=_CONTAINS)
         measurements.ContentSequence = ContentSequence(
             [
-                group
+                one
                 for index, image, _ in shown
-                for group in (
-                    _group(index, image, observer.device_uid, fit),
-                    *_groups_beside(index, image, observer.device_uid, fit),
+                for one in (
+                    group(index, image, observer.device_uid, fit),
+                    *groups_beside(index, image, observer.device_uid, fit),
+                    *region_group(index, image, observer.device_uid, fit),
                 )
             ]
         )
         items.append(measurements)
     others = [image for image in result.images if not is_image(image.sop_class_uid)]
-    items.append(_evaluations(result, [*_others(others), *remarks], fit))
+    items.append(_evaluations(result, [*_others(others), *remarks], notes, fit))
     root.ContentSequence = items
     return root
 
 
 def _evaluations(
-    result: StudyResult, comments: Sequence[str], fit: Callable[[str], str]
+    result: StudyResult, comments: Sequence[str], notes: Sequence[str], fit: Callable[[str], str]
 ) -> ContainerContentItem:
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
@@ -171,125 +149,19 @@ def _evaluations(
             code_item(codes.OUTCOME, codes.OUTCOMES[result.verdict], _CONTAINS),
             code_item(codes.VERDICT, codes.VERDICTS[result.verdict], _CONTAINS),
             *(text_item(codes.COMMENT, fit(comment), _CONTAINS) for comment in comments),
+            *(text_item(codes.QUALITY_NOTE, fit(note), _CONTAINS) for note in _shortened(notes)),
         ]
     )
     return container
+
+
+def _shortened(notes: Sequence[str]) -> Iterator[str]:
+    yield from notes[:_NOTES]
+    if len(notes) > _NOTES:
+        yield f"and {len(notes) - _NOTES} more changes of this kind"
 
 
 def _others(images: Sequence[ImageResult]) -> Iterator[str]:
     for image in images:
         reason = image.refusal.reason if image.refusal else "it is no image"
         yield f"Object {image.sop_instance_uid} was not analysed: {reason}"
-
-
-def _group(index: int, image: ImageResult, device_uid: str, fit: Callable[[str], str]) -> ContainerContentItem:
-    score, made_by = image.score, image.provenance
-    algorithm, measurements = None, None
-    if score and made_by:
-        algorithm = _algorithm(made_by, score.threshold, fit)
-        measurements = [_measurement(score, made_by, fit)]
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=uids.tracking_uid(device_uid, image.sop_instance_uid), identifier=f"Image {index + 1}"
-        ),
-        finding_sites=[FindingSite(anatomic_location=codes.THORAX)] if measurements else None,
-        algorithm_id=algorithm,
-        measurements=measurements,
-        source_images=[SourceImageForMeasurementGroup(image.sop_class_uid, image.sop_instance_uid)],
-    )[0]
-    if not measurements:
-        group.ContentSequence.append(code_item(codes.NORMALITY, codes.UNDETERMINED, _CONTAINS))
-        reason = image.refusal.reason if image.refusal else "no reason was recorded"
-        group.ContentSequence.append(text_item(codes.COMMENT, fit(f"Not analysed: {reason}"), _CONTAINS))
-    return cast("ContainerContentItem", group)
-
-
-def _groups_beside(
-    index: int, image: ImageResult, device_uid: str, fit: Callable[[str], str]
-) -> Iterator[ContainerContentItem]:
-    """Yield a group for each further score of an image: it follows the one that decides and says so."""
-    for number, (score, made_by) in enumerate(((m.score, m.provenance) for m in image.also), start=2):
-        group = MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=TrackingIdentifier(
-                uid=uids.tracking_uid(device_uid, image.sop_instance_uid, number),
-                identifier=f"Image {index + 1}, measurement {number}",
-            ),
-            finding_sites=[FindingSite(anatomic_location=codes.THORAX)],
-            algorithm_id=_algorithm(made_by, score.threshold, fit),
-            measurements=[_measurement(score, made_by, fit)],
-            source_images=[SourceImageForMeasurementGroup(image.sop_class_uid, image.sop_instance_uid)],
-        )[0]
-        group.ContentSequence.append(text_item(codes.COMMENT, fit(BESIDE), _CONTAINS))
-        yield cast("ContainerContentItem", group)
-
-
-def _measurement(score: Score, made_by: Provenance, fit: Callable[[str], str]) -> Measurement:
-    rate = f"{made_by.false_positive_rate * 100:g}"
-    statistics = MeasurementStatisticalProperties(
-        values=[
-            number_item(codes.PERCENTILE, float(score.percentile), codes.PERCENT, _PROPERTIES),
-            number_item(codes.Z_SCORE, float(score.z_score), codes.NO_UNITS, _PROPERTIES),
-        ]
-    )
-    statistics.append(text_item(codes.POPULATION, fit(_population(made_by)), _PROPERTIES))
-    statistics.append(text_item(codes.AUTHORITY, fit(made_by.site or made_by.bank_name), _PROPERTIES))
-    limit = NormalRangeProperties(
-        values=[number_item(codes.UPPER_LIMIT, float(score.threshold), codes.NO_UNITS, _PROPERTIES)],
-        description=fit(f"Score that {rate} % of the {_normals(made_by)} exceed"),
-        authority=fit(made_by.site or made_by.bank_name),
-    )
-    return Measurement(
-        name=codes.SCORE,
-        value=float(score.value),
-        unit=codes.NO_UNITS,
-        properties=MeasurementProperties(
-            normality=codes.ABNORMAL if score.above else codes.NORMAL,
-            measurement_statistical_properties=statistics,
-            normal_range_properties=limit,
-        ),
-    )
-
-
-def _population(made_by: Provenance) -> str:
-    described = f": {made_by.population}" if made_by.population else ""
-    return f"{made_by.calibration_images} {_normals(made_by)}{described}"
-
-
-def _normals(made_by: Provenance) -> str:
-    """Say of whom percentile and threshold speak."""
-    if made_by.calibration == "leave-one-out":
-        return "normal images of the bank, each compared with the others"
-    return "held-out normal images"
-
-
-def _algorithm(made_by: Provenance, threshold: float, fit: Callable[[str], str]) -> AlgorithmIdentification:
-    return AlgorithmIdentification(
-        name=fit(made_by.algorithm),
-        version=fit(made_by.algorithm_version),
-        parameters=[fit(f"{name}={value}") for name, value in parameters(made_by, threshold)],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-    )
-
-
-def parameters(made_by: Provenance, threshold: float) -> tuple[tuple[str, str], ...]:
-    """Return what identifies the algorithm beside its name and version, as name and value."""
-    weights = (
-        ("weights_sha256", made_by.weights_sha256),
-        ("weights_licence", made_by.weights_licence),
-        ("training_data", made_by.training_data),
-    )
-    return (
-        ("bank_hash", made_by.bank_hash),
-        ("bank_name", made_by.bank_name),
-        ("bank_created_at", made_by.created_at),
-        ("backbone", made_by.backbone),
-        *((name, value) for name, value in weights if value),
-        ("head", made_by.head),
-        ("k", str(made_by.k)),
-        ("views", ",".join(made_by.views)),
-        ("false_positive_rate", repr(made_by.false_positive_rate)),
-        ("normal_images", str(made_by.normal_images)),
-        ("calibration", made_by.calibration),
-        ("calibration_images", str(made_by.calibration_images)),
-        ("threshold", repr(threshold)),
-    )

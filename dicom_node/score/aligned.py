@@ -14,11 +14,14 @@ import numpy.typing as npt
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score.align import Placement
-from dicom_node.score.aligned_bank import AlignedBank
+from dicom_node.score.aligned_bank import AlignedBank, Subspace
 from dicom_node.score.aligned_maps import chest_maps, map_vectors
+from dicom_node.score.aligned_places import FILE as PLACES
+from dicom_node.score.aligned_places import METHOD, laid_back, place_distances
 from dicom_node.score.backbone import Backbone, TorchBackbone
 from dicom_node.score.measured import NEIGHBOURS, among_normals, provenance_of
 from dicom_node.score.pixels import Grey
+from dicom_node.score.saliency import Saliency, among_places
 from dicom_node.score.views import make_views
 
 ALGORITHM = (
@@ -59,6 +62,20 @@ def nearest(bank: Vectors, queries: Vectors, count: int) -> tuple[Floats, Rows]:
     return distances, rows
 
 
+def place_field(vector: Vectors, bank: Vectors, subspace: Subspace, k: int, grid: int) -> Vectors:
+    """Return how far each place of a chest lies from those of its k nearest normals, (grid, grid) float32.
+
+    Parameters
+    ----------
+    vector
+        (1, D) float32, the chest's.
+    bank
+        (N, q) float32, the normals' coordinates.
+    """
+    _, rows = nearest(bank, subspace.project(vector), k)
+    return place_distances(vector[0], subspace.shown(bank[rows[0]]), grid)
+
+
 class AlignedScorer:
     """Scores images against one aligned-knn bank, behind the interface of `scoring.Scorer`. Safe between threads.
 
@@ -83,10 +100,19 @@ class AlignedScorer:
 
     def embed(self, image: Grey) -> tuple[Vectors, Placement]:
         """Return the coordinates (1, q) float32 of one grey image, and how it was laid over the template."""
+        vector, placement = self._seen(image)
+        return self.bank.subspace.project(vector), placement
+
+    def _seen(self, image: Grey) -> tuple[Vectors, Placement]:
         bank, prep = self.bank, self.bank.manifest.preprocessing
         square = make_views(image, bank.manifest.views, prep.size, prep.resize_short)[0]
         maps, placement = chest_maps(square, bank.atlas.template, self.backbone.module, prep, self._facts)
-        return bank.subspace.project(map_vectors(maps, bank.atlas)), placement
+        return map_vectors(maps, bank.atlas), placement
+
+    @property
+    def explains(self) -> bool:
+        """Say whether the bank has what heat maps need."""
+        return self.bank.places is not None
 
     def score_images(self, images: Sequence[Grey]) -> list[Score]:
         """Score grey images.
@@ -119,6 +145,22 @@ class AlignedScorer:
                 among_normals(float(distances[0, manifest.k - 1]), manifest, self.bank.calibration, names)
             )
         return scores
+
+    def explain(self, grey: Grey) -> Saliency:
+        """Return where one image, as for `score_images`, lies far from its nearest normals.
+
+        Raises
+        ------
+        BankError
+            If the bank was built without what heat maps are calibrated with.
+        """
+        bank, manifest, facts = self.bank, self.bank.manifest, self._facts
+        if bank.places is None:
+            raise BankError(f"bank {manifest.name} has no {PLACES}, so there is no heat map: build it again")
+        vector, placement = self._seen(grey)
+        field = place_field(vector, bank.vectors, bank.subspace, manifest.k, facts.grid)
+        distances = laid_back(field, placement, facts.box, bank.places.shift, (grey.shape[0], grey.shape[1]))
+        return among_places(distances, float(field.max()), bank.places, manifest.false_positive_rate, METHOD)
 
     def provenance(self) -> Provenance:
         """Return what every report says of the bank and the algorithm."""

@@ -19,6 +19,8 @@ from safetensors.numpy import save as save_arrays
 from dicom_node.domain.errors import BankError
 from dicom_node.score.align import SIDE
 from dicom_node.score.aligned_maps import Atlas
+from dicom_node.score.aligned_places import FILE as PLACES
+from dicom_node.score.aligned_places import Places, load_places, save_places
 from dicom_node.score.bank import CALIBRATION, IMAGES, read_calibration, read_files, write_files
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import Manifest
@@ -50,6 +52,10 @@ class Subspace:
         """Return the coordinates (N, q) float32 of vectors (N, D)."""
         return np.ascontiguousarray((vectors - self.centre) @ self.basis.T)
 
+    def shown(self, coordinates: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the vectors (N, D) float32 that have these coordinates (N, q) and nothing beyond the subspace."""
+        return np.ascontiguousarray(self.centre + coordinates @ self.basis)
+
 
 @dataclass(frozen=True, slots=True)
 class AlignedBank:
@@ -61,6 +67,8 @@ class AlignedBank:
         (N, q) float32, one row for each normal image.
     images
         Identifier of each normal image: the SHA-256 of its file, shortened; nothing of the patient.
+    places
+        What heat maps are calibrated with; banks built before there were any have none.
     """
 
     manifest: Manifest
@@ -70,6 +78,7 @@ class AlignedBank:
     vectors: npt.NDArray[np.float32]
     calibration: Calibration
     images: tuple[str, ...]
+    places: Places | None = None
 
 
 def write_aligned_bank(
@@ -81,6 +90,7 @@ def write_aligned_bank(
     calibration: Calibration,
     images: Sequence[str],
     facts: dict[str, Any],
+    places: Places | None = None,
 ) -> Manifest:
     """Write an aligned-knn bank: whole or not at all (see `dicom_node.score.bank.write_bank`).
 
@@ -91,6 +101,8 @@ def write_aligned_bank(
     facts
         The manifest's other fields, `aligned` among them; kind, head, views, counts, hashes and threshold are
         filled in here.
+    places
+        For heat maps, if there shall be any.
 
     Raises
     ------
@@ -105,6 +117,7 @@ def write_aligned_bank(
         SUBSPACE: bytes(save_arrays({"centre": subspace.centre, "basis": subspace.basis.astype(np.float16)})),
         VECTORS: bytes(save_arrays({"vectors": np.ascontiguousarray(vectors, dtype=np.float32)})),
     }
+    contents |= {} if places is None else {PLACES: save_places(places)}
     values = {
         **facts,
         "kind": "aligned-knn",
@@ -124,7 +137,7 @@ def load_aligned_bank(folder: Path) -> AlignedBank:
     BankError
         If a file is missing or is not what its hash says, or the bank is of another kind.
     """
-    manifest, contents = read_files(folder, "aligned-knn", FILES)
+    manifest, contents = read_files(folder, "aligned-knn", FILES, (PLACES,))
     calibration, images = read_calibration(manifest, contents)
     try:
         atlas = Atlas(**load_arrays(contents[ATLAS]))
@@ -139,7 +152,8 @@ def load_aligned_bank(folder: Path) -> AlignedBank:
             f"bank {manifest.name}: the vectors are {vectors.shape}; "
             f"the manifest says {manifest.vectors, manifest.dim}"
         )
-    return AlignedBank(manifest, manifest.bank_hash, atlas, subspace, vectors, calibration, images)
+    places = load_places(contents[PLACES]) if PLACES in contents else None
+    return AlignedBank(manifest, manifest.bank_hash, atlas, subspace, vectors, calibration, images, places)
 
 
 def _check(atlas: Atlas, subspace: Subspace, vectors: npt.NDArray[np.float32]) -> None:

@@ -8,15 +8,35 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from dicom_node.domain.errors import CannotDecodeError
+from dicom_node.domain.ids import quoted_number, quoted_uid
+
+_UNREADABLE = (
+    ValueError, TypeError, ArithmeticError, LookupError, AttributeError, NotImplementedError, OSError, EOFError,
+    RecursionError, struct.error,
+)  # fmt: skip
+"""What pydicom raises where a value is none of its VR, but for a wrong length, which a person should be told of."""
 
 
 def value_of(ds: Dataset, keyword: str) -> Any:
-    """Return the value as pydicom reads it; None where it is missing or no value of its VR."""
+    """Return the value as pydicom reads it; None where it is missing, no value of its VR, or a sequence."""
+    value = _get(ds, keyword)
+    # The items of a sequence in the place of a value may be anything, and raise when they are looked at.
+    return None if isinstance(value, Sequence) else value
+
+
+def items(ds: Dataset, keyword: str) -> Sequence | tuple[()]:
+    """Return the items of a sequence; none where it is missing, or is no sequence."""
+    value = _get(ds, keyword)
+    return value if isinstance(value, Sequence) else ()
+
+
+def _get(ds: Dataset, keyword: str) -> Any:
     try:
         return ds.get(keyword)
-    except (ValueError, TypeError, OverflowError, NotImplementedError, struct.error):
+    except _UNREADABLE:
         return None
 
 
@@ -58,7 +78,7 @@ def number(ds: Dataset, keyword: str, default: float) -> float:
     except ValueError:
         read = float("nan")
     if not np.isfinite(read):
-        raise cannot_decode(ds, f"{keyword} is {str(value)[:40]!r}; a finite number is needed")
+        raise cannot_decode(ds, f"{keyword} is {quoted_number(str(value))}; a finite number is needed")
     return read
 
 
@@ -83,4 +103,5 @@ def positive(ds: Dataset, keyword: str) -> int:
 
 def cannot_decode(ds: Dataset, seen: str) -> CannotDecodeError:
     """Return the error that says what was seen, in which image."""
-    return CannotDecodeError(f"{ds.get('SOPInstanceUID', 'an image without SOP Instance UID')}: {seen}")
+    uid = str(value_of(ds, "SOPInstanceUID") or "")
+    return CannotDecodeError(f"image {quoted_uid(uid) if uid else 'without SOP Instance UID'}: {seen}")

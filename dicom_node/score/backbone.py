@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from torch import nn
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score import batch_norm, feature_maps
-from dicom_node.score.weights import State, hash_tensors, read_weights
+from dicom_node.score.weights import State, Weights, hash_tensors, read_weights
 
 Features = npt.NDArray[np.float32]
 Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
@@ -157,15 +156,6 @@ class TorchBackbone:
         return twin
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A local weights file, and what is known of its origin ("" where nobody said)."""
-
-    path: Path
-    licence: str = ""
-    training_data: str = ""
-
-
 def load_backbone(name: str, weights: Path | Weights | None = None) -> TorchBackbone:
     """Return the backbone of that name.
 
@@ -174,7 +164,7 @@ def load_backbone(name: str, weights: Path | Weights | None = None) -> TorchBack
     name
         "lite0", "lite0-random", "torchvision:NAME", or another out of `known`.
     weights
-        Local weights file, for every name with a colon.
+        Local weights file, for every name with a colon; see `find_weights` for those that need none.
 
     Raises
     ------
@@ -183,17 +173,34 @@ def load_backbone(name: str, weights: Path | Weights | None = None) -> TorchBack
     """
     from dicom_node.score.backbone_extras import LOADERS
 
-    own, extern = {"lite0": _lite0, "lite0-random": _lite0_random}, {"torchvision": _torchvision, **LOADERS}
+    own = {"lite0": _lite0, "lite0-random": _lite0_random}
     if name in own:
         if weights is not None:
             raise BankError(f"backbone {name} brings its own weights; a weights file goes with {known()}")
         return own[name]()
     kind, _, short = name.partition(":")
-    if kind not in extern or not short:
+    if kind not in LOADERS or not short:
         raise BankError(f"backbone {name!r} is unknown; there are {', '.join(own)}, {known()}")
-    if weights is None:
+    given = find_weights(name) if weights is None else weights
+    if given is None:
         raise BankError(f"{name} needs a weights file (a state dict, saved by torch or as safetensors)")
-    return extern[kind](name, short, weights if isinstance(weights, Weights) else Weights(weights))
+    return LOADERS[kind](name, short, given if isinstance(given, Weights) else Weights(given))
+
+
+def find_weights(name: str) -> Weights | None:
+    """Return the weights file of a backbone for which none was given, or None where nothing publishes one.
+
+    A classifier of torchvision has torchvision's own; they are downloaded unless they lie in torch's cache.
+
+    Raises
+    ------
+    BankError
+        See `torchvision_weights.published`.
+    """
+    from dicom_node.score.torchvision_weights import published
+
+    kind, _, short = name.partition(":")
+    return published(short) if kind == "torchvision" and short else None
 
 
 def known() -> str:
@@ -282,19 +289,3 @@ def _efficientnet_features(module: nn.Module, batch: torch.Tensor) -> torch.Tens
     # The package's own forward prints; the mean over positions is its pooling.
     features: torch.Tensor = module.extract_features(batch)  # type: ignore[operator]
     return features.mean((2, 3))
-
-
-def _torchvision(name: str, short: str, weights: Weights) -> TorchBackbone:
-    from dicom_node.score.torchvision_ops import import_models
-
-    models = import_models()
-    if short not in models.list_models(module=models):
-        raise BankError(f"torchvision has no classifier {short!r}")
-    module: nn.Module = models.get_model(short, weights=None)
-    state, seen = read_weights(weights.path)
-    classifier = next((part for part in ("fc", "classifier", "heads", "head") if hasattr(module, part)), None)
-    if classifier is None:
-        raise BankError(f"{name} has no classifier layer that could be taken off; use another network")
-    setattr(module, classifier, nn.Flatten(1))
-    kept = {key: value for key, value in state.items() if key.split(".")[0] != classifier}
-    return from_state(name, module, kept, seen, weights)

@@ -1,4 +1,4 @@
-"""Backbones beyond torchvision: checkpoints of the paper's ResNet-50s, and networks of optional packages.
+"""Backbones that need a weights file: torchvision's, the paper's ResNet-50s, networks of optional packages.
 
 Each loader takes a local weights file and imports its package only when it is called. What a file's layout is
 was read from the programs that write it, named at each loader. Licence and training data are those of the
@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.backbone import TorchBackbone, Weights, from_state
+from dicom_node.score.backbone import TorchBackbone, from_state
 from dicom_node.score.torchvision_ops import import_models
-from dicom_node.score.weights import State, read_weights
+from dicom_node.score.weights import State, Weights, read_weights
 
 Loader = Callable[[str, str, Weights], TorchBackbone]
 
@@ -27,6 +27,27 @@ _BLOCK_PARTS = {
     "net.0": "conv1", "net.1.0": "bn1", "net.2": "conv2", "net.3.0": "bn2", "net.4": "conv3", "net.5.0": "bn3",
     "projection.shortcut": "downsample.0", "projection.bn.0": "downsample.1",
 }  # fmt: skip
+
+
+def torchvision(name: str, short: str, weights: Weights) -> TorchBackbone:
+    """Load any classifier of torchvision without its last layer.
+
+    Raises
+    ------
+    BankError
+        If there is no such classifier, or the file is damaged or of another network.
+    """
+    models = import_models()
+    if short not in models.list_models(module=models):
+        raise BankError(f"torchvision has no classifier {short!r}")
+    module: nn.Module = models.get_model(short, weights=None)
+    state, seen = read_weights(weights.path)
+    classifier = next((part for part in ("fc", "classifier", "heads", "head") if hasattr(module, part)), None)
+    if classifier is None:
+        raise BankError(f"{name} has no classifier layer that could be taken off; use another network")
+    setattr(module, classifier, nn.Flatten(1))
+    kept = {key: value for key, value in state.items() if key.split(".")[0] != classifier}
+    return from_state(name, module, kept, seen, weights)
 
 
 def barlow_twins(name: str, short: str, weights: Weights) -> TorchBackbone:
@@ -161,6 +182,7 @@ def rad_dino(name: str, short: str, weights: Weights) -> TorchBackbone:
 
 
 LOADERS: dict[str, Loader] = {
+    "torchvision": torchvision,
     "simclrv2": simclrv2,
     "barlow-twins": barlow_twins,
     "timm": timm,

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.batch_norm import FILE as STATISTICS
 from dicom_node.score.calibration import Calibration
-from dicom_node.score.durable import sync_folder, write_synced
+from dicom_node.score.durable import write_folder
 from dicom_node.score.head import Head, load_head, save_head
 from dicom_node.score.index_file import MAPPED_FROM, IndexFile, flat_parts, open_index
 from dicom_node.score.knn import Index
 from dicom_node.score.manifest import BankKind, Manifest, parse_manifest
+from dicom_node.score.normal_pictures import FILE as NORMALS
+from dicom_node.score.normal_pictures import save_normals
 from dicom_node.score.patch_bank import FILE as PATCHES
 from dicom_node.score.patch_bank import PatchBank, load_patches, save_patches
 
@@ -36,6 +35,9 @@ CALIBRATION = "calibration.json"
 IMAGES = "images.json"
 FILES = (INDEX, HEAD, CALIBRATION, IMAGES)
 """Every file of a bank beside its manifest."""
+
+STATISTICS = "backbone_bn.safetensors"
+"""BatchNorm statistics (see `batch_norm`); a bank without the file uses the backbone as published."""
 
 WEIGHTS = "weights"
 """Folder beside the banks for weights files of backbones that bring none, each named by its SHA-256."""
@@ -79,6 +81,7 @@ def write_bank(
     facts: dict[str, Any],
     statistics: bytes = b"",
     patches: PatchBank | None = None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Write a bank beside its place, sync it, and rename it there: it exists whole or not at all.
 
@@ -95,6 +98,8 @@ def write_bank(
         The backbone's own BatchNorm statistics, if it was not used as published.
     patches
         For heat maps, if there shall be any.
+    pictures
+        JPEG of each normal by its identifier, if the bank shall carry them.
 
     Raises
     ------
@@ -112,6 +117,7 @@ def write_bank(
     contents: dict[str, bytes | Path] = {INDEX: stored, HEAD: save_head(head)}
     contents |= {STATISTICS: statistics} if statistics else {}
     contents |= {} if patches is None else {PATCHES: save_patches(patches)}
+    contents |= {NORMALS: save_normals(pictures)} if pictures else {}
     values = {**facts, "head": head.description, "dim": shape[1], "vectors": shape[0]}
     return write_files(folder, contents, calibration=calibration, images=images, facts=values)
 
@@ -155,26 +161,10 @@ def write_files(
         manifest = Manifest.model_validate(values)
     except ValueError as error:
         raise BankError(f"bank {name} does not fit together: {error}") from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.with_name(f".{name}.writing-{os.getpid()}")
-    for left in folder.parent.glob(f".{name}.writing-*"):
-        if (
-            left == staging or not Path(f"/proc/{left.name.rpartition('-')[2]}").exists()
-        ):  # its writer was killed
-            shutil.rmtree(left, ignore_errors=True)
-    staging.mkdir()
     try:
-        for file, content in [*contents.items(), (MANIFEST, manifest.to_json())]:
-            if isinstance(content, Path):
-                content.rename(staging / file)
-            else:
-                write_synced(staging / file, content)
-        sync_folder(staging)
-        staging.rename(folder)
+        write_folder(folder, {**contents, MANIFEST: manifest.to_json()})
     except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
         raise BankError(f"bank {name} cannot be written: {error}") from error
-    sync_folder(folder.parent)
     return manifest
 
 
@@ -204,6 +194,8 @@ def load_bank(folder: Path) -> Bank:
     manifest, contents = read_files(folder, "deep-knn", files, (STATISTICS, PATCHES))
     calibration, images = read_calibration(manifest, contents)
     index = _load_index(folder, manifest)
+    if NORMALS in manifest.files:  # for people; nothing is scored with it
+        _verify(folder, manifest, NORMALS, _read(folder, NORMALS))
     head, statistics = load_head(contents[HEAD]), contents.get(STATISTICS, b"")
     patches = load_patches(contents[PATCHES]) if PATCHES in contents else None
     return Bank(manifest, manifest.bank_hash, index, head, calibration, images, statistics, patches)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.aligned_bank import load_aligned_bank
-from dicom_node.score.bank import MANIFEST, NAME, check_name, load_bank, read_manifest, to_json
+from dicom_node.score.bank import MANIFEST, NAME, check_name, read_manifest, to_json
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.score.manifest import Manifest
-from dicom_node.score.salad_bank import load_salad_bank
 
 ACTIVE = "active.json"
+
+_REMEDY = "`dicom-node bank activate NAME` writes it anew, `dicom-node bank list` names the banks"
 
 
 class BankStore:
@@ -61,6 +61,11 @@ class BankStore:
 
     def verify(self, name: str) -> str:
         """Check every file of a bank and return its hash; raises BankError as `load_bank` does."""
+        # Slow to import, and nobody who only asks which banks there are has need of it.
+        from dicom_node.score.aligned_bank import load_aligned_bank
+        from dicom_node.score.bank import load_bank
+        from dicom_node.score.salad_bank import load_salad_bank
+
         folder = self.path(name)
         kind = read_manifest(folder).kind
         if kind == "salad":
@@ -79,8 +84,10 @@ class BankStore:
         """Return the sets of names that were active before, latest last."""
         return tuple(tuple(entry["name"] for entry in past["active"]) for past in self._state()["history"])
 
-    def activate(self, *names: str, at: datetime | None = None) -> None:
-        """Make these banks the active ones, in this order; what was active before is remembered.
+    def activate(self, *names: str, at: datetime | None = None) -> tuple[str, ...]:
+        """Make these banks the active ones, in this order; what was active before is remembered, and returned.
+
+        A damaged ``active.json`` is written anew; what it said is lost.
 
         Parameters
         ----------
@@ -103,6 +110,7 @@ class BankStore:
             except BankError:
                 state = {"active": [], "history": []}
             self._enter(state, entries, at)
+        return tuple(entry["name"] for entry in state["active"])
 
     def replace(self, old: str, old_hash: str, new: str, at: datetime | None = None) -> None:
         """Put a bank into the place of an active one; the others stay, in their order.
@@ -186,8 +194,8 @@ class BankStore:
         except FileNotFoundError:
             return {"active": [], "history": []}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BankError(f"{ACTIVE} cannot be read: {error}; activate a bank to write it anew") from error
-        raise BankError(f"{ACTIVE} does not say which banks are active; activate a bank to write it anew")
+            raise BankError(f"{ACTIVE} cannot be read: {error}; {_REMEDY}") from error
+        raise BankError(f"{ACTIVE} does not say which banks are active; {_REMEDY}")
 
     def _write(self, state: dict[str, Any]) -> None:
         staging = self.root / f".{ACTIVE}.writing-{os.getpid()}"

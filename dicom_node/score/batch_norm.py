@@ -16,9 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dicom_node.domain.errors import BankError
-
-FILE = "backbone_bn.safetensors"
-"""Name of the statistics in a bank; a bank without the file uses the backbone as published."""
+from dicom_node.score.bank import STATISTICS
 
 
 def layers(module: nn.Module) -> list[_BatchNorm]:
@@ -50,10 +48,10 @@ def restore(module: nn.Module, values: dict[str, torch.Tensor]) -> None:
     given = {name: tuple(value.shape) for name, value in values.items()}
     if own != given:
         odd = sorted(set(own.items()) ^ set(given.items()))[:3]
-        raise BankError(f"{FILE} does not fit the backbone; they differ in {odd}")
+        raise BankError(f"{STATISTICS} does not fit the backbone; they differ in {odd}")
     for name, value in values.items():
         if not torch.isfinite(value).all() or (name.endswith("running_var") and bool((value < 0).any())):
-            raise BankError(f"{FILE}: {name} is not finite or negative; the file is damaged")
+            raise BankError(f"{STATISTICS}: {name} is not finite or negative; the file is damaged")
     buffers = dict(module.named_buffers())
     with torch.no_grad():
         for name, value in values.items():
@@ -76,7 +74,7 @@ def from_bytes(content: bytes) -> dict[str, torch.Tensor]:
     try:
         return dict(load_tensors(content))
     except (safetensors.SafetensorError, ValueError) as error:
-        raise BankError(f"{FILE} cannot be read: {error}") from error
+        raise BankError(f"{STATISTICS} cannot be read: {error}") from error
 
 
 def digest(content: bytes) -> str:

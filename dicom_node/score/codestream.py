@@ -24,6 +24,12 @@ def codestream_size(encapsulated: bytes) -> tuple[int, int] | None:
         None where no such header stands in the first 64 KiB after the start of the stream (RLE has none; its
         output is bounded by the header's own Rows and Columns).
     """
+    shape = codestream_shape(encapsulated)
+    return shape and shape[:2]
+
+
+def codestream_shape(encapsulated: bytes) -> tuple[int, int, int] | None:
+    """Return (rows, columns, components) that the first stream claims; see `codestream_size`."""
     starts = [at for mark in (b"\xff\xd8\xff", b"\xff\x4f\xff\x51") if (at := encapsulated.find(mark)) >= 0]
     if not starts:
         return None
@@ -33,17 +39,17 @@ def codestream_size(encapsulated: bytes) -> tuple[int, int] | None:
     return _jpeg(data)
 
 
-def _jpeg2000(data: bytes) -> tuple[int, int] | None:
+def _jpeg2000(data: bytes) -> tuple[int, int, int] | None:
     """SIZ marker segment (T.800 section A.5.1): extent minus offset of the image area."""
-    if len(data) < 24:
+    if len(data) < 42:
         return None
     width, height, left, top = (int.from_bytes(data[at : at + 4], "big") for at in (8, 12, 16, 20))
-    return max(height - top, 0), max(width - left, 0)
+    return max(height - top, 0), max(width - left, 0), int.from_bytes(data[40:42], "big")
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
+def _jpeg(data: bytes) -> tuple[int, int, int] | None:
     at = 2
-    while at + 9 <= len(data):
+    while at + 10 <= len(data):
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -51,6 +57,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
             at += 1
             continue
         if marker in _FRAME_HEADERS:
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            rows, columns = data[at + 5 : at + 7], data[at + 7 : at + 9]
+            return int.from_bytes(rows, "big"), int.from_bytes(columns, "big"), data[at + 9]
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

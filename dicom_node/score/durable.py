@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -31,3 +32,36 @@ def write_synced_parts(path: Path, parts: Iterable[bytes]) -> None:
             file.write(part)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes | Path]) -> None:
+    """Write a folder of files beside its place, sync it, and rename it there: it exists whole or not at all.
+
+    What a killed writer of the same folder left is removed first.
+
+    Parameters
+    ----------
+    folder
+        Must not exist.
+    contents
+        By file name, in the order of writing; a path is a file of the same file system, and is moved.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
+    for left in folder.parent.glob(f".{folder.name}.writing-*"):
+        gone = not Path(f"/proc/{left.name.rpartition('-')[2]}").exists()
+        if gone or left == staging:
+            shutil.rmtree(left, ignore_errors=True)
+    staging.mkdir()
+    try:
+        for file, content in contents.items():
+            if isinstance(content, Path):
+                content.rename(staging / file)
+            else:
+                write_synced(staging / file, content)
+        sync_folder(staging)
+        staging.rename(folder)
+    except OSError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)

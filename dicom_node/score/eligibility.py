@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pydicom.dataset import Dataset
 
 from dicom_node.config import Eligibility
+from dicom_node.domain.ids import quoted_code
 from dicom_node.domain.types import Refusal
-from dicom_node.score.attributes import text, texts, value_of
+from dicom_node.score.attributes import items, text, texts, value_of
 
 DEFAULT_RULES = Eligibility()
 
@@ -92,7 +93,7 @@ def judge(ds: Dataset, rules: Eligibility = DEFAULT_RULES) -> Refusal | None:
     kinds = texts(ds, "ImageType")
     if "LOCALIZER" in kinds:
         return Refusal(
-            "image_type", f"Image Type is {'/'.join(kinds)}; a localizer is no radiograph to be read"
+            "image_type", "Image Type has LOCALIZER among its values; it is no radiograph to be read"
         )
     body_part = stated_body_part(ds)
     if rules.body_parts and not _allowed(body_part, rules.body_parts, required=rules.require_body_part):
@@ -106,9 +107,10 @@ def judge(ds: Dataset, rules: Eligibility = DEFAULT_RULES) -> Refusal | None:
 def stated_view(ds: Dataset) -> str:
     """Return the view in upper case ("PA", "AP", "LL"), from View Position or else the View Code, or ""."""
     view = text(ds, "ViewPosition")
-    if view or not ds.get("ViewCodeSequence"):
+    codes = items(ds, "ViewCodeSequence")
+    if view or not codes:
         return view
-    item = ds.ViewCodeSequence[0]
+    item = codes[0]
     code = (text(item, "CodingSchemeDesignator"), text(item, "CodeValue"))
     return _VIEW_CODES.get(code) or text(item, "CodeMeaning") or code[1]
 
@@ -116,9 +118,8 @@ def stated_view(ds: Dataset) -> str:
 def stated_body_part(ds: Dataset) -> str:
     """Return the body part in upper case, from Body Part Examined or else the Anatomic Region, or ""."""
     part = text(ds, "BodyPartExamined")
-    if part or not ds.get("AnatomicRegionSequence"):
-        return part
-    return text(ds.AnatomicRegionSequence[0], "CodeMeaning")
+    regions = items(ds, "AnatomicRegionSequence")
+    return part or (text(regions[0], "CodeMeaning") if regions else "")
 
 
 def _shape(ds: Dataset, rules: Eligibility) -> Refusal | None:
@@ -127,13 +128,14 @@ def _shape(ds: Dataset, rules: Eligibility) -> Refusal | None:
     if samples not in (None, 1, 3) or photometric == "PALETTE COLOR":
         return Refusal(
             "samples",
-            f"Samples per Pixel is {samples} with {photometric or 'no Photometric Interpretation'}; "
+            f"Samples per Pixel is {samples} with Photometric Interpretation {quoted_code(photometric)}; "
             "a grey image has 1, or 3 equal ones",
         )
     frames = value_of(ds, "NumberOfFrames")
     if frames not in (None, "", 0, 1):
         return Refusal("frames", f"Number of Frames is {frames}; a projection radiograph has one")
-    rows, columns = value_of(ds, "Rows") or 0, value_of(ds, "Columns") or 0
+    stated = value_of(ds, "Rows"), value_of(ds, "Columns")
+    rows, columns = (side if isinstance(side, int) else 0 for side in stated)
     if min(rows, columns) < rules.minimum_pixels:
         return Refusal(
             "size", f"the image is {rows} x {columns} pixels; each side needs at least {rules.minimum_pixels}"
@@ -142,7 +144,7 @@ def _shape(ds: Dataset, rules: Eligibility) -> Refusal | None:
 
 
 def _refusal(code: str, name: str, seen: str, wanted: Iterable[str]) -> Refusal:
-    shown = repr(seen[:40]) if seen else "not stated"
+    shown = quoted_code(seen) if seen else "not stated"
     return Refusal(code, f"{name} is {shown}; scored are: {', '.join(wanted)}")
 
 

@@ -13,15 +13,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.domain.types import Provenance, Score
 from dicom_node.score.pixels import Grey
-from dicom_node.score.saliency import METHOD, Saliency, resample
+from dicom_node.score.saliency import Saliency, resample
 
 PANEL = 900
 """Longest side of each of the two pictures, pixels."""
 
+LAYER = 640
+"""Longest side of a heat map that is laid over its image, pixels."""
+
 Colour = tuple[int, int, int]
 
-NARROWEST = 480
-"""Width from which the words beneath are readable; a narrower picture is centred in it."""
+NARROWEST = 600
+"""Width of each from which the legend fits beneath; a narrower picture is centred in it."""
 
 BANDS: tuple[tuple[float, Colour, float], ...] = (
     (99.0, (255, 224, 120), 0.32),
@@ -35,14 +38,23 @@ ABOVE: tuple[Colour, float] = ((226, 28, 40), 0.5)
 OUTLINE = (64, 224, 255)
 NOTICE = "RESEARCH, NOT FOR DIAGNOSIS"
 
-_MARGIN, _TEXT, _SMALL = 20, 20, 17
+_MARGIN, _TEXT, _SMALL, _LARGE = 20, 20, 17, 30
 _PAPER, _INK, _WARNING = (24, 24, 24), (235, 235, 235), (255, 190, 90)
 
 Colours = npt.NDArray[np.uint8]
 
 
 def draw(grey: Grey, saliency: Saliency, score: Score, made_by: Provenance) -> bytes:
-    """Return a PNG: the image, the same under its heat map, a legend and what the score says.
+    """Return a PNG of what `compose` draws."""
+    content = io.BytesIO()
+    compose(grey, saliency, score, made_by).save(content, format="PNG")
+    return content.getvalue()
+
+
+def compose(
+    grey: Grey, saliency: Saliency, score: Score, made_by: Provenance, widest: int | None = None
+) -> Image.Image:
+    """Return a picture in RGB: the image, the same under its heat map, a legend and what the score says.
 
     Parameters
     ----------
@@ -52,8 +64,11 @@ def draw(grey: Grey, saliency: Saliency, score: Score, made_by: Provenance) -> b
         Of that image.
     score, made_by
         Of that image.
+    widest
+        Pixels that the picture may be wide, at least 1260; None leaves it to its height.
     """
-    height, width = _fit(*grey.shape)
+    panel = PANEL if widest is None else (widest - 3 * _MARGIN) // 2
+    height, width = _fit(grey.shape[0], grey.shape[1], panel)
     plain = np.repeat(_grey8(grey, height, width)[:, :, None], 3, axis=2)
     coloured = Image.fromarray(overlay(plain, *_scaled(saliency, height, width)))
     if saliency.region is not None:
@@ -64,17 +79,15 @@ def draw(grey: Grey, saliency: Saliency, score: Score, made_by: Provenance) -> b
     whole = 2 * cell + 3 * _MARGIN
     lines = _wrapped(_sentences(saliency, score, made_by), whole - 2 * _MARGIN)
     top = 2 * _MARGIN + height
-    sheet = Image.new("RGB", (whole, top + 44 + 28 * (len(lines) + 1) + _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (whole, top + 44 + 28 * len(lines) + 44 + _MARGIN), _PAPER)
     for at, picture in enumerate((Image.fromarray(plain), coloured)):
         sheet.paste(picture, (_MARGIN + at * (cell + _MARGIN) + (cell - width) // 2, _MARGIN))
     pen = ImageDraw.Draw(sheet)
     _legend(pen, top, saliency)
     for at, line in enumerate(lines):
         pen.text((_MARGIN, top + 44 + 28 * at), line, fill=_INK, font=_font(_TEXT))
-    pen.text((_MARGIN, top + 44 + 28 * len(lines)), NOTICE, fill=_WARNING, font=_font(_TEXT))
-    content = io.BytesIO()
-    sheet.save(content, format="PNG")
-    return content.getvalue()
+    pen.text((_MARGIN, top + 52 + 28 * len(lines)), NOTICE, fill=_WARNING, font=_font(_LARGE))
+    return sheet
 
 
 def overlay(picture: Colours, heat: npt.NDArray[np.float32], above: npt.NDArray[np.bool_]) -> Colours:
@@ -91,6 +104,27 @@ def overlay(picture: Colours, heat: npt.NDArray[np.float32], above: npt.NDArray[
         tint = opacity * np.array(colour, dtype=np.float32)
         out[mask] = (1.0 - opacity) * picture[mask].astype(np.float32) + tint
     return np.rint(out).astype(np.uint8)
+
+
+def layer(saliency: Saliency, longest: int = LAYER) -> bytes:
+    """Return the heat map alone as an RGBA PNG: a picture to lay over the image, in its proportions.
+
+    Parameters
+    ----------
+    longest
+        Pixels of its longer side at most.
+    """
+    height, width = saliency.heat.shape
+    scale = min(1.0, longest / max(height, width))
+    heat, above = _scaled(saliency, max(1, round(height * scale)), max(1, round(width * scale)))
+    out = np.zeros((*heat.shape, 4), dtype=np.uint8)
+    masks = [(heat >= low, colour, opacity) for low, colour, opacity in BANDS]
+    for mask, colour, opacity in [*masks, (above, *ABOVE)]:
+        # A page makes it fainter, and cannot make it stronger.
+        out[mask] = (*colour, round(255 * min(1.0, 1.6 * opacity)))
+    content = io.BytesIO()
+    Image.fromarray(out).save(content, format="PNG", optimize=True)
+    return content.getvalue()
 
 
 def _scaled(
@@ -113,8 +147,8 @@ def _sentences(saliency: Saliency, score: Score, made_by: Provenance) -> list[st
         f"held-out normals show any red; the highest peak exceeds that of {saliency.peak_percentile:.0f} % of them."
     )
     how = (
-        f"Colours: {METHOD}. They mark what is unusual for this bank, whatever the cause; the score is computed "
-        "separately."
+        f"Colours: {saliency.method}. They mark what is unusual for this bank, whatever the cause; the score is "
+        "computed separately."
     )
     return [what, where, how]
 
@@ -146,8 +180,8 @@ def _wrapped(sentences: list[str], width: int) -> list[str]:
     return lines
 
 
-def _fit(height: int, width: int) -> tuple[int, int]:
-    ratio = PANEL / max(height, width)
+def _fit(height: int, width: int, widest: int) -> tuple[int, int]:
+    ratio = min(PANEL / max(height, width), widest / width)
     return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 

@@ -19,7 +19,8 @@ from pydantic import (
 from dicom_node.domain.errors import BankError
 from dicom_node.score.aligned_facts import AlignedFacts
 from dicom_node.score.pixels import Rescale, Window
-from dicom_node.score.views import PLACED, VIEWS
+from dicom_node.score.salad_facts import SaladFacts
+from dicom_node.score.view_names import PLACED, VIEWS
 
 SCHEMA_VERSION = 1
 
@@ -27,7 +28,6 @@ LATER = ("kind", "salad", "aligned", "index")
 """Fields that came after the first banks."""
 
 BankKind = Literal["deep-knn", "salad", "aligned-knn"]
-Weighting = Literal["mean", "weighted"]
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Three = tuple[float, float, float]
@@ -142,30 +142,6 @@ def _same_view(view: str, wanted: tuple[str, ...]) -> bool:
         or (view in _SIDES and LATERAL in wanted)
         or (view == LATERAL and bool(_SIDES & set(wanted)))
     )
-
-
-class SaladFacts(_Part):
-    """What is particular to a bank of kind "salad": its encoder, its score, and how it was trained.
-
-    Attributes
-    ----------
-    channels
-        Of the encoder's first level; each level doubles them down to 4 x 4 pixels.
-    weighting
-        "mean" of the k angles, or "weighted" by w_j proportional to exp(cos_j / tau).
-    rounds, epochs
-        The last round (the first is 0), and the epochs of each.
-    reconstruction
-        The loss between image and reconstruction: "l1", or "mse".
-    """
-
-    channels: Annotated[int, Field(ge=1)]
-    weighting: Weighting = "mean"
-    tau: Annotated[float, Field(gt=0)]
-    rounds: Annotated[int, Field(ge=0)]
-    epochs: Annotated[int, Field(ge=1)]
-    seed: int
-    reconstruction: Literal["l1", "mse"]
 
 
 class IndexFacts(_Part):

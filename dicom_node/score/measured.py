@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pydicom.dataset import Dataset
+
 from dicom_node import __version__
-from dicom_node.domain.types import Provenance, Score
+from dicom_node.domain.types import ImageResult, Measurement, Provenance, Refusal, Score
+from dicom_node.score.attributes import value_of
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.manifest import Manifest
 
@@ -74,3 +77,24 @@ def provenance_of(manifest: Manifest, bank_hash: str, algorithm: str) -> Provena
         weights_licence=manifest.backbone.licence,
         training_data=manifest.backbone.training_data,
     )
+
+
+def result_of(ds: Dataset, *what: Measurement | Refusal) -> ImageResult:
+    """Return the result: one refusal, or measurements of which the first decides."""
+    first, measured = what[0], tuple(one for one in what if isinstance(one, Measurement))
+    return ImageResult(
+        sop_class_uid=str(value_of(ds, "SOPClassUID") or ""),
+        sop_instance_uid=str(value_of(ds, "SOPInstanceUID") or ""),
+        series_instance_uid=str(value_of(ds, "SeriesInstanceUID") or ""),
+        score=first.score if isinstance(first, Measurement) else None,
+        refusal=first if isinstance(first, Refusal) else None,
+        provenance=first.provenance if isinstance(first, Measurement) else None,
+        also=measured[1:],
+    )
+
+
+def measurements(result: ImageResult) -> tuple[Measurement, ...]:
+    """Return every score of an image with what made it, the one that decides first."""
+    if result.score is None or result.provenance is None:
+        return ()
+    return (Measurement(result.score, result.provenance), *result.also)

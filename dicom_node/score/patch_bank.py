@@ -16,13 +16,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from dicom_node.domain.errors import BankError
+from dicom_node.score.heat_scale import LEVELS, HeatScale
 
 FILE = "patches.safetensors"
 
 Floats = npt.NDArray[np.float32]
-
-LEVELS = np.append(1.0 - np.logspace(0.0, -4.0, 401), 1.0)
-"""Shares at which the normals' distances are kept: denser towards 1, where the unusual lies."""
 
 _TENSORS = {"vectors": 2, "positions": 2, "normal": 1, "peaks": 1}
 
@@ -48,7 +46,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class PatchBank:
+class PatchBank(HeatScale):
     """Patches of normal chests with their places, and what distances held-out normals have to them.
 
     Attributes
@@ -57,11 +55,6 @@ class PatchBank:
         (M, D) float32, unit L2.
     positions
         (M, 2) float32, row and column of each patch's centre as shares of its image's height and width.
-    normal
-        (len(LEVELS),) float32, ascending: the distances below which these shares of the held-out normals'
-        places lie.
-    peaks
-        (C,) float32, ascending: the largest distance anywhere in each held-out normal.
     stage
         Of the backbone; see `feature_maps.stage_of`.
     views
@@ -76,8 +69,6 @@ class PatchBank:
 
     vectors: Floats
     positions: Floats
-    normal: Floats
-    peaks: Floats
     stage: str
     views: tuple[str, ...]
     shift: tuple[float, float]
@@ -105,19 +96,6 @@ class PatchBank:
                 f"patches have {self.vectors.shape[1]} features; the image's have {places.vectors.shape[1]}"
             )
         return nearest(places, Places(self.vectors, self.positions), self.position_weight)
-
-    def percentile(self, distance: Floats) -> Floats:
-        """Return the share of normals' places with a smaller distance, percent, float32 of the same shape."""
-        return np.asarray(100.0 * np.interp(distance, self.normal, LEVELS), dtype=np.float32)
-
-    def peak_percentile(self, peak: float) -> float:
-        """Return the share of held-out normals in which every place has a smaller distance, percent."""
-        return 100.0 * float(np.searchsorted(self.peaks, peak, side="left")) / len(self.peaks)
-
-    def peak_threshold(self, false_positive_rate: float) -> float:
-        """Return the distance that at most this share of the held-out normals exceed anywhere."""
-        exceeding = int(np.floor(false_positive_rate * len(self.peaks) + 1e-9))
-        return float(self.peaks[len(self.peaks) - 1 - exceeding])
 
 
 def patches_of(maps: Floats) -> Floats:

@@ -5,6 +5,7 @@ Pure: takes a data set that someone else read, does no I/O. Knows nothing of vie
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from typing import Any, Literal
@@ -16,9 +17,10 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.score.attributes import cannot_decode, integer, number, positive, text
-from dicom_node.score.codestream import codestream_size
+from dicom_node.score.attributes import cannot_decode, integer, items, number, positive, text, value_of
+from dicom_node.score.decodable import check_size, check_stream
 from dicom_node.score.jpeg_extended import decode_extended, needs_gdcm
+from dicom_node.score.padding import Mask, padded_pixels
 
 Stored = npt.NDArray[np.integer[Any]]
 Grey = npt.NDArray[np.float32]
@@ -30,6 +32,13 @@ MAXIMUM_PIXELS = 100_000_000
 
 _COLOUR_TOLERANCE = 12
 """Largest difference between the channels of an 8-bit RGB image that is still grey (lossy chroma noise)."""
+
+_NO_MEMORY = re.compile(
+    r"unable to allocate|bad_alloc|out of memory|cannot allocate memory|MemoryError|^  \w+: $",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How decoders say that memory was short: pydicom keeps their words, not their exceptions, and the interpreter's own
+MemoryError has none, which leaves the decoder's name alone on its line."""
 
 # What pydicom, gdcm, Pillow and openjpeg raise on damaged streams; they share no base class.
 _DECODER_ERRORS = (
@@ -59,7 +68,7 @@ def assumptions(ds: Dataset) -> tuple[str, ...]:
         notes.append(
             f"{photometric} with Presentation LUT Shape {shape} contradict each other: taken as inverted"
         )
-    missing = (key for key in ("SamplesPerPixel", "PixelRepresentation", "BitsStored") if ds.get(key) is None)
+    missing = [k for k in ("SamplesPerPixel", "PixelRepresentation", "BitsStored") if value_of(ds, k) is None]
     return (*notes, *(f"{keyword} is missing: taken as {_default(ds, keyword)}" for keyword in missing))
 
 
@@ -85,7 +94,7 @@ def decode(ds: Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Stored:
         If pixel data are missing, too short, too many, of several frames, of another depth, or undecodable.
     """
     rows, columns = positive(ds, "Rows"), positive(ds, "Columns")
-    _check_size(ds, "the header claims", rows, columns, maximum_pixels)
+    check_size(ds, "the header claims", rows, columns, maximum_pixels)
     frames = integer(ds, "NumberOfFrames", 1)
     if frames != 1:
         raise cannot_decode(ds, f"Number of Frames is {frames}; a projection radiograph has one frame")
@@ -95,14 +104,12 @@ def decode(ds: Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Stored:
         raise cannot_decode(
             ds, f"{stored} bits stored in {allocated} allocated; 8 or 16 allocated bits can be read"
         )
-    if "PixelData" not in ds or not ds.PixelData:
+    if not (isinstance(value_of(ds, "PixelData"), bytes) and ds.PixelData):
         raise cannot_decode(ds, "there are no Pixel Data; an image to be scored carries them")
     module = _image_pixel_module(ds)
     syntax = module.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
-        seen = codestream_size(ds.PixelData)
-        if seen is not None:
-            _check_size(ds, "the compressed stream claims", *seen, maximum_pixels)
+        check_stream(ds, module, maximum_pixels)
     high_bit = integer(ds, "HighBit", stored - 1)
     shifted = not syntax.is_encapsulated and high_bit != stored - 1 and stored - 1 <= high_bit < allocated
     if shifted:
@@ -114,7 +121,8 @@ def decode(ds: Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Stored:
     except _DECODER_ERRORS as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         detail = " ".join(lines[-1].split())[:200]
-        raise cannot_decode(ds, f"the pixel data in {syntax.name} cannot be decoded: {detail}") from error
+        cause = MemoryError(detail) if _NO_MEMORY.search(str(error)) else error
+        raise cannot_decode(ds, f"the pixel data in {syntax.name} cannot be decoded: {detail}") from cause
     if values.shape[:2] != (rows, columns):
         raise cannot_decode(ds, f"decoded to {values.shape}; the header says {rows} x {columns}")
     if shifted:
@@ -155,18 +163,10 @@ def to_grey(
     CannotDecodeError
         As for `decode`, and if the image is colour, constant, or nothing but padding.
     """
-    stored = decode(ds, maximum_pixels=maximum_pixels)
-    low, high = _stored_range(ds)
-    if stored.ndim == 3:
-        stored = _luminance(ds, stored)
-    padded = _padding(ds, stored)
-    values, bounds = _modality(ds, stored, (low, high))
+    values, padded, bounds = _values(ds, maximum_pixels)
     if window == "voi":
         values, bounds = _voi(ds, values, bounds)
-    inside = values if padded is None else values[~padded]
-    if inside.size == 0:
-        raise cannot_decode(ds, "every pixel is padding; nothing is left to score")
-    least, most = float(inside.min()), float(inside.max())
+    least, most = _extremes(ds, values, padded)
     if not np.isfinite([least, most]).all() or least == most:
         raise cannot_decode(
             ds, f"every pixel has the value {least:g}; an image to be scored has a range of values"
@@ -181,6 +181,29 @@ def to_grey(
     return np.asarray(grey, dtype=np.float32)
 
 
+def value_range(ds: Dataset, *, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[float, float]:
+    """Return the smallest and the largest value after the Modality LUT, padded pixels left out; errors as `to_grey`."""
+    values, padded, _ = _values(ds, maximum_pixels)
+    return _extremes(ds, values, padded)
+
+
+def _values(ds: Dataset, maximum_pixels: int) -> tuple[Grey, Mask | None, tuple[float, float]]:
+    """Return the values after the Modality LUT, which of them are padding, and the range they could have."""
+    stored = decode(ds, maximum_pixels=maximum_pixels)
+    if stored.ndim == 3:
+        stored = _luminance(ds, stored)
+    padded = padded_pixels(ds, stored)
+    values, bounds = _modality(ds, stored, _stored_range(ds))
+    return values, padded, bounds
+
+
+def _extremes(ds: Dataset, values: Grey, padded: Mask | None) -> tuple[float, float]:
+    inside = values if padded is None else values[~padded]
+    if inside.size == 0:
+        raise cannot_decode(ds, "every pixel is padding; nothing is left to score")
+    return float(inside.min()), float(inside.max())
+
+
 def _image_pixel_module(ds: Dataset) -> Dataset:
     """Return the attributes that decoding needs, with the gaps filled; pixel data are shared, not copied."""
     module = Dataset()
@@ -188,9 +211,8 @@ def _image_pixel_module(ds: Dataset) -> Dataset:
     syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
     if syntax is None:
         implicit, little = ds.original_encoding
-        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        if little is False:
-            syntax = ExplicitVRBigEndian
+        plain = ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
+        syntax = ImplicitVRLittleEndian if implicit and little is not False else plain
     module.file_meta.TransferSyntaxUID = syntax
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelRepresentation"):
         setattr(module, keyword, integer(ds, keyword, _default(ds, keyword)))
@@ -239,28 +261,9 @@ def _luminance(ds: Dataset, rgb: Stored) -> Stored:
     return np.asarray((channels @ np.array([299, 587, 114], dtype=np.int32) + 500) // 1000)
 
 
-def _padding(ds: Dataset, stored: Stored) -> npt.NDArray[np.bool_] | None:
-    value = ds.get("PixelPaddingValue")
-    if value is None:
-        return None
-    ends = [_as_stored(ds, value), _as_stored(ds, ds.get("PixelPaddingRangeLimit", value))]
-    mask = (stored >= min(ends)) & (stored <= max(ends))
-    return mask if bool(mask.any()) else None
-
-
-def _as_stored(ds: Dataset, value: object) -> int:
-    """Read a padding value in the pixels' own signedness: its VR is often US beside signed pixels."""
-    if isinstance(value, bytes):
-        value = int.from_bytes(value[:2], "little")
-    number = int(str(value))
-    if integer(ds, "PixelRepresentation", 0) == 1:
-        return number - 65536 if number > 32767 else number
-    return number + 65536 if number < 0 else number
-
-
 def _modality(ds: Dataset, stored: Stored, bounds: tuple[float, float]) -> tuple[Grey, tuple[float, float]]:
     """Apply the Modality LUT or the rescale (PS3.3 section C.11.1); `bounds` go the same way."""
-    if ds.get("ModalityLUTSequence"):
+    if items(ds, "ModalityLUTSequence"):
         try:
             _, _, bits = ds.ModalityLUTSequence[0].LUTDescriptor
             return apply_modality_lut(stored, ds).astype(np.float32), (0.0, float((1 << (bits or 16)) - 1))
@@ -277,14 +280,14 @@ def _modality(ds: Dataset, stored: Stored, bounds: tuple[float, float]) -> tuple
 
 
 def _voi(ds: Dataset, values: Grey, bounds: tuple[float, float]) -> tuple[Grey, tuple[float, float]]:
-    if ds.get("VOILUTSequence"):
+    if items(ds, "VOILUTSequence"):
         try:
             _, _, bits = ds.VOILUTSequence[0].LUTDescriptor
             mapped = apply_voi_lut(np.rint(values).astype(np.int32), ds, index=0, prefer_lut=True)
             return mapped.astype(np.float32), (0.0, float((1 << (bits or 16)) - 1))
         except _DECODER_ERRORS as error:
             raise cannot_decode(ds, f"the VOI LUT cannot be applied: {error}") from error
-    if ds.get("WindowCenter") is None or ds.get("WindowWidth") is None:
+    if value_of(ds, "WindowCenter") is None or value_of(ds, "WindowWidth") is None:
         return values, bounds
     centre, width = number(ds, "WindowCenter", 0.0), number(ds, "WindowWidth", 0.0)
     function = text(ds, "VOILUTFunction") or "LINEAR"
@@ -296,8 +299,3 @@ def _voi(ds: Dataset, values: Grey, bounds: tuple[float, float]) -> tuple[Grey, 
     span = max(width - 2 * half, 1e-6)
     out = np.clip((values - np.float32(centre - half)) / np.float32(span) + np.float32(0.5), 0.0, 1.0)
     return out.astype(np.float32), (0.0, 1.0)
-
-
-def _check_size(ds: Dataset, who: str, rows: int, columns: int, maximum: int) -> None:
-    if rows * columns > maximum:
-        raise cannot_decode(ds, f"{who} {rows} x {columns} pixels; at most {maximum} are decoded")

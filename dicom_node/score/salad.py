@@ -14,11 +14,13 @@ import torch
 
 from dicom_node.domain.errors import BankError
 from dicom_node.domain.types import Provenance, Score
-from dicom_node.score.manifest import Preprocessing, Weighting
+from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.measured import NEIGHBOURS, among_normals, provenance_of
 from dicom_node.score.pixels import Grey
 from dicom_node.score.salad_bank import SaladBank
+from dicom_node.score.salad_facts import Weighting
 from dicom_node.score.salad_network import SaladEncoder
+from dicom_node.score.saliency import Saliency
 from dicom_node.score.views import make_views, to_batch
 
 ALGORITHM = "SALAD, mean angle to the nearest memory rows of normal images"
@@ -104,6 +106,18 @@ class SaladScorer:
             raise BankError(f"bank {bank.manifest.name} says nothing of its encoder; a bank of kind salad must")
         self.bank = bank
         self._facts = facts
+
+    @property
+    def explains(self) -> bool:
+        """Say whether the bank has what heat maps need: never, the score compares whole images without places."""
+        return False
+
+    def explain(self, _grey: Grey) -> Saliency:
+        """Raise BankError: SALAD compares whole images, its angles have no places."""
+        raise BankError(
+            f"bank {self.bank.manifest.name} is of kind salad, whose score has no places: a heat map needs a "
+            "deep-knn bank with patches, or an aligned-knn bank"
+        )
 
     def score_images(self, images: Sequence[Grey]) -> list[Score]:
         """Score grey images.

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from dicom_node.domain.errors import BankError
 from dicom_node.score.backbone import Backbone
+from dicom_node.score.heat_scale import HeatScale
 from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.patch_bank import Floats, PatchBank, Places, patches_of
 from dicom_node.score.pixels import Grey
@@ -87,6 +88,8 @@ class Saliency:
         Share of held-out normals (percent) in which no place lies as far as this image's farthest.
     region
         Of `above`; None where nothing is.
+    method
+        What was measured, in words.
     """
 
     heat: Floats
@@ -95,6 +98,7 @@ class Saliency:
     peak_percentile: float
     false_positive_rate: float
     region: Region | None
+    method: str = METHOD
 
 
 def explain(
@@ -121,16 +125,31 @@ def explain(
     height, width = grey.shape
     field = distance_field(grey, patches, backbone, preprocessing)
     distances = resample(field, height, width)
-    peak = float(np.nanmax(field))
-    above = distances > np.float32(patches.peak_threshold(false_positive_rate))
+    return among_places(distances, float(np.nanmax(field)), patches, false_positive_rate)
+
+
+def among_places(
+    distances: Floats, peak: float, scale: HeatScale, false_positive_rate: float, method: str = METHOD
+) -> Saliency:
+    """Return what the distances of an image's places mean among those of normals.
+
+    Parameters
+    ----------
+    distances
+        (H, W) float32, in the image's own pixels; NaN where nothing was measured.
+    peak
+        The largest one, before it was brought to the image's pixels.
+    """
+    above = distances > np.float32(scale.peak_threshold(false_positive_rate))
     row, column = np.unravel_index(int(np.nanargmax(distances)), distances.shape)
     return Saliency(
-        heat=np.where(np.isnan(distances), np.float32(np.nan), patches.percentile(distances)),
+        heat=np.where(np.isnan(distances), np.float32(np.nan), scale.percentile(distances)),
         above=above,
         peak=(int(row), int(column)),
-        peak_percentile=patches.peak_percentile(peak),
+        peak_percentile=scale.peak_percentile(peak),
         false_positive_rate=false_positive_rate,
         region=find_region(above),
+        method=method,
     )
 
 
@@ -198,15 +217,22 @@ def lay_over(maps: Floats, looks: list[Look], side: int = FIELD) -> Floats:
 
 def resample(field: Floats, height: int, width: int) -> Floats:
     """Return a field over the whole image in its pixels, (height, width) float32; bilinear, NaN stays NaN."""
-    rows, columns = field.shape
-    down, across = (
-        _weights((np.arange(to) + 0.5) / to, (np.arange(cells) + 0.5) / cells)
-        for cells, to in ((rows, height), (columns, width))
-    )
     known = ~np.isnan(field)
-    values = down @ np.where(known, field, 0.0) @ across.T
-    share = down @ known @ across.T
+    if known.all():
+        return _bilinear(field.astype(np.float32), height, width)
+    values = _bilinear(np.where(known, field, 0.0).astype(np.float32), height, width)
+    share = _bilinear(known.astype(np.float32), height, width)
     return np.where(share > 0, values / np.where(share > 0, share, 1.0), np.nan).astype(np.float32)
+
+
+def _bilinear(field: Floats, height: int, width: int) -> Floats:
+    """Return a field without NaN at the centres of (height, width) pixels, one axis after the other."""
+    rows, columns = field.shape
+    above, below, down = _between((np.arange(height) + 0.5) / height, (np.arange(rows) + 0.5) / rows)
+    left, right, across = _between((np.arange(width) + 0.5) / width, (np.arange(columns) + 0.5) / columns)
+    narrow = field[:, left] * (1.0 - across) + field[:, right] * across
+    down = down[:, None]
+    return np.asarray(narrow[above] * (1.0 - down) + narrow[below] * down, dtype=np.float32)
 
 
 def find_region(above: npt.NDArray[np.bool_]) -> Region | None:
@@ -250,7 +276,19 @@ def _weights(points: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) 
 
     Beyond the outermost centres the outermost counts.
     """
-    cells = len(centres)
-    step = centres[1] - centres[0] if cells > 1 else 1.0
-    at = np.clip((points - centres[0]) / step, 0.0, cells - 1.0)
-    return np.asarray(np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None])))
+    weights = np.zeros((len(points), len(centres)))
+    before, after, share = _between(points, centres)
+    np.add.at(weights, (np.arange(len(points)), before), 1.0 - share)
+    np.add.at(weights, (np.arange(len(points)), after), share)
+    return weights
+
+
+def _between(
+    points: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+    """Return the centres before and after each point, and how far on the way it is, in [0, 1] float32."""
+    step = centres[1] - centres[0] if len(centres) > 1 else 1.0
+    at = np.clip((points - centres[0]) / step, 0.0, len(centres) - 1.0)
+    before = np.floor(at).astype(np.intp)
+    after = np.minimum(before + 1, len(centres) - 1)
+    return before, after, (at - before).astype(np.float32)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -17,31 +17,29 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from dicom_node.config import Eligibility, ScoreSection
+from dicom_node.config import Eligibility, Explain, ScoreSection
 from dicom_node.domain.errors import BankError, CannotDecodeError, CannotUnderstandError
+from dicom_node.domain.explanation import Explanation
 from dicom_node.domain.types import ImageResult, Measurement, Refusal
 from dicom_node.score import files
-from dicom_node.score.attributes import text
+from dicom_node.score.active import ActiveBanks
+from dicom_node.score.attributes import text, value_of
 from dicom_node.score.backbone import Backbone
-from dicom_node.score.bank_store import ACTIVE, BankStore
+from dicom_node.score.bank_store import BankStore
 from dicom_node.score.eligibility import judge, stated_view
+from dicom_node.score.explaining import explanation_of
 from dicom_node.score.heat_picture import draw
 from dicom_node.score.manifest import BankKind
-from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, Rescale, Window, assumptions, to_grey
+from dicom_node.score.measured import measurements, result_of
+from dicom_node.score.named import NamedBank
+from dicom_node.score.pixels import MAXIMUM_PIXELS, Grey, Rescale, Window, assumptions, to_grey, value_range
 from dicom_node.score.population import stated_age, stated_institution
 from dicom_node.score.scoring import AnyScorer, Scorer, load_scorer
+from dicom_node.score.unserved import no_bank, not_admitted, not_admitted_by
 
 __all__ = ["Analyser", "Scorer"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Active:
-    """The scorers of the active banks, and the state of the file that named them."""
-
-    stamp: tuple[int, ...]
-    scorers: tuple[AnyScorer, ...]
 
 
 class Analyser:
@@ -62,6 +60,8 @@ class Analyser:
         CPU threads of one image's computation; 0 takes one for each core this process may use.
     maximum_pixels
         Rows x Columns above which an image is not decoded.
+    explain
+        Of which scored images `examine` can tell where they lie far from normal.
     """
 
     def __init__(
@@ -72,14 +72,16 @@ class Analyser:
         kinds: tuple[BankKind, ...] = ("deep-knn",),
         threads: int = 0,
         maximum_pixels: int = MAXIMUM_PIXELS,
+        explain: Explain = "above",
     ) -> None:
         self._store = BankStore(banks)
         self._rules = rules
         self._kinds = kinds
         self._maximum_pixels = maximum_pixels
+        self._explain = explain
         self._backbones: dict[tuple[str, str], Backbone] = {}
-        self._active: _Active | None = None
-        self._loading = threading.Lock()
+        self._named = NamedBank(self._store, self._backbones)
+        self._active = ActiveBanks(self._store, self._backbones)
         # One image computes at a time, on every core: two at once would only slow each other down.
         self._computing = threading.Lock()
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -94,10 +96,11 @@ class Analyser:
             kinds=section.kinds,
             threads=section.threads,
             maximum_pixels=int(section.maximum_megapixels * 1_000_000),
+            explain=section.explain,
         )
 
-    def warm_up(self) -> None:
-        """Load the active banks and compute once, so that the first image does not wait for it.
+    def warm_up(self, bank: str = "") -> None:
+        """Load the active banks, or one by its name, and compute once: the first image does not wait for it.
 
         Raises
         ------
@@ -105,33 +108,58 @@ class Analyser:
             As for `analyse`.
         """
         ramp = np.linspace(0.0, 1.0, 256 * 256, dtype=np.float32).reshape(256, 256)
-        for scorer in self._scorers():
+        for scorer in [self._named.scorer(bank)] if bank else self._active.scorers():
             self._compute(Dataset(), [(scorer, ramp)])
 
-    def analyse(self, ds: Dataset) -> ImageResult:
+    def changed(self, bank: str = "") -> bool:
+        """Say whether other banks are active than those loaded, so that the next image has to wait for them.
+
+        With the name of a bank, whether that one has to be loaded.
+        """
+        return not self._named.loaded(bank) if bank else self._active.changed()
+
+    def analyse(self, ds: Dataset, bank: str = "") -> ImageResult:
         """Score one image, or say why not.
 
         Parameters
         ----------
         ds
             Data set with its pixel data and file meta.
+        bank
+            Name of the one bank to score with, of whatever kind; "" routes to the active ones.
 
         Returns
         -------
         ImageResult
             With a refusal of code "no_bank" where no active bank serves the image, "decode" where its pixels
-            cannot be used, or one of `eligibility.CODES`.
+            cannot be used, "memory" where decoding them needs more than this process may use, or one of
+            `eligibility.CODES`.
 
         Raises
         ------
         BankError
             If an active bank is missing or damaged: a person must act, no score is made up.
         """
+        return self.examine(ds, bank)[0]
+
+    def examine(self, ds: Dataset, bank: str = "") -> tuple[ImageResult, Callable[[], Explanation] | None]:
+        """Score one image, or say why not, as `analyse`; and return what tells where it lies far from normal.
+
+        That is None where it was not scored, is not asked for, or no bank that scored it can tell places. Calling it
+        takes longer than the scoring, and may raise CannotDecodeError and MemoryError.
+        """
         refusal = judge(ds, self._rules)
         if refusal is not None:
-            return _result(ds, refusal)
-        found = self._route(ds)
-        return _result(ds, found) if isinstance(found, Refusal) else self._score(ds, found)
+            return result_of(ds, refusal), None
+        found = self._named_for(ds, bank) if bank else self._route(ds)
+        pairs = found if isinstance(found, Refusal) else self._grey(ds, found)
+        if isinstance(pairs, Refusal):
+            return result_of(ds, pairs), None
+        result = self._compute(ds, pairs)
+        above = result.score is not None and result.score.above
+        asked = self._explain == "all" or (self._explain == "above" and above)
+        telling = next((pair for pair in pairs if pair[0].explains), None) if asked else None
+        return result, None if telling is None else partial(self._explained, ds, result, *telling)
 
     def analyse_file(self, path: Path, bank: str | None = None) -> ImageResult:
         """Score one file: DICOM, PNG or JPEG; the latter have no header, so no rule and no routing applies.
@@ -154,10 +182,11 @@ class Analyser:
                 if named is None:
                     return self.analyse(ds)
                 refusal = judge(ds, self._rules)
-                return self._score(ds, [named]) if refusal is None else _result(ds, refusal)
-            scorers = self._choose(self._scorers()) if named is None else [named]
+                pairs = self._grey(ds, [named]) if refusal is None else refusal
+                return result_of(ds, pairs) if isinstance(pairs, Refusal) else self._compute(ds, pairs)
+            scorers = self._choose(self._active.scorers()) if named is None else [named]
             if not scorers:
-                return _result(Dataset(), self._no_bank())
+                return result_of(Dataset(), no_bank(self._kinds[0]))
             greys = [
                 files.picture_to_grey(
                     content,
@@ -168,34 +197,45 @@ class Analyser:
                 for scorer in scorers
             ]
         except (CannotDecodeError, CannotUnderstandError) as error:
-            return _result(Dataset(), Refusal("decode", str(error)))
+            return result_of(Dataset(), Refusal("decode", str(error)))
         return self._compute(Dataset(), list(zip(scorers, greys, strict=True)))
 
     def explain_file(self, path: Path, bank: str | None = None) -> tuple[ImageResult, bytes]:
         """Score one file and draw where it lies far from normal.
 
-        The PNG is of the first bank that scored the file and has patches; it is empty where the file was refused.
+        The PNG is of the first bank that scored the file and can tell places; it is empty where the file was refused.
 
         Raises
         ------
         BankError
-            As for `analyse_file`, and if no bank that scored the file has patches.
+            As for `analyse_file`, and if no bank that scored the file can tell places.
         """
         result = self.analyse_file(path, bank)
-        if result.score is None or result.provenance is None:
+        measured = measurements(result)
+        if not measured:
             return result, b""
-        measured = [Measurement(result.score, result.provenance), *result.also]
         for one in measured:
             scorer = load_scorer(self._store.path(one.provenance.bank_name), self._backbones)
-            if isinstance(scorer, Scorer) and scorer.bank.patches is not None:
+            if scorer.explains:
                 prep, most = scorer.bank.manifest.preprocessing, self._maximum_pixels
                 grey, _ = files.read_image(path, window=prep.window, rescale=prep.rescale, maximum_pixels=most)
                 with self._computing:
                     return result, draw(grey, scorer.explain(grey), one.score, one.provenance)
         names = ", ".join(one.provenance.bank_name for one in measured)
-        raise BankError(f"{names} has no patches of normals, so there is no heat map: build it with --patches")
+        raise BankError(
+            f"{names} cannot tell places, so there is no heat map; one needs a deep-knn bank with --patches, or an "
+            "aligned-knn bank of this version (salad compares whole images)"
+        )
 
-    def _score(self, ds: Dataset, scorers: Sequence[AnyScorer]) -> ImageResult:
+    def _explained(self, ds: Dataset, result: ImageResult, scorer: AnyScorer, grey: Grey) -> Explanation:
+        made_by = scorer.provenance()
+        measured = next(one for one in measurements(result) if one.provenance == made_by)
+        values = value_range(ds, maximum_pixels=self._maximum_pixels)
+        with self._computing:
+            saliency = scorer.explain(grey)
+        return explanation_of(result.sop_instance_uid, grey, saliency, measured, values)
+
+    def _grey(self, ds: Dataset, scorers: Sequence[AnyScorer]) -> list[tuple[AnyScorer, Grey]] | Refusal:
         greys: dict[tuple[Window, Rescale], Grey] = {}
         wanted = [
             (s.bank.manifest.preprocessing.window, s.bank.manifest.preprocessing.rescale) for s in scorers
@@ -206,16 +246,19 @@ class Analyser:
                     ds, window=window, rescale=rescale, maximum_pixels=self._maximum_pixels
                 )
         except CannotDecodeError as error:
-            return _result(ds, Refusal("decode", str(error)))
+            code = "memory" if isinstance(error.__cause__, MemoryError) else "decode"
+            return Refusal(code, str(error))
         for note in assumptions(ds):
-            log.info("assumed", extra={"sop_instance_uid": str(ds.get("SOPInstanceUID", "")), "note": note})
-        return self._compute(ds, [(s, greys[how]) for s, how in zip(scorers, wanted, strict=True)])
+            log.info(
+                "assumed", extra={"sop_instance_uid": str(value_of(ds, "SOPInstanceUID") or ""), "note": note}
+            )
+        return [(s, greys[how]) for s, how in zip(scorers, wanted, strict=True)]
 
     def _compute(self, ds: Dataset, pairs: Sequence[tuple[AnyScorer, Grey]]) -> ImageResult:
         with self._computing:
             faiss.omp_set_num_threads(self._threads)
             scores = [(scorer.score_images([grey])[0], scorer.provenance()) for scorer, grey in pairs]
-        return _result(ds, *(Measurement(score, made_by) for score, made_by in scores))
+        return result_of(ds, *(Measurement(score, made_by) for score, made_by in scores))
 
     def _choose(self, admitting: Sequence[AnyScorer]) -> list[AnyScorer]:
         """Return the first of each kind, the one that decides first; none where that one is missing."""
@@ -224,74 +267,18 @@ class Analyser:
             first.setdefault(scorer.bank.manifest.kind, scorer)
         return [first[kind] for kind in self._kinds if kind in first] if self._kinds[0] in first else []
 
-    def _no_bank(self) -> Refusal:
-        how = "" if self._kinds[0] == "deep-knn" else f" --method {self._kinds[0]}"
-        return Refusal(
-            "no_bank",
-            f"no bank of normals of kind {self._kinds[0]} is active; build one with "
-            f"`dicom-node bank build{how}` and activate it with `dicom-node bank activate`",
-        )
-
     def _route(self, ds: Dataset) -> list[AnyScorer] | Refusal:
-        scorers = self._scorers()
+        scorers = self._active.scorers()
         if not self._choose(scorers):
-            return self._no_bank()
-        modality, view, age = text(ds, "Modality"), stated_view(ds), stated_age(ds)
-        institution = stated_institution(ds)
-        chosen = self._choose(
-            [s for s in scorers if s.bank.manifest.population.admits(modality, view, age, institution)]
-        )
-        return chosen or Refusal(
-            "no_bank",
-            f"no active bank of kind {self._kinds[0]} serves modality {modality or 'unknown'}, "
-            f"view {view or 'unknown'}, "
-            f"Institution Name {institution or 'unknown'} "
-            f"and this patient's {'age' if age is not None else 'age, which is not stated'}; active are: "
-            f"{', '.join(scorer.bank.manifest.name for scorer in scorers)}",
-        )
+            return no_bank(self._kinds[0])
+        chosen = self._choose([scorer for scorer in scorers if _admits(scorer, ds)])
+        return chosen or not_admitted(ds, self._kinds[0], [scorer.bank.manifest.name for scorer in scorers])
 
-    def _scorers(self) -> tuple[AnyScorer, ...]:
-        """Return the active banks' scorers, loaded anew when ``active.json`` has changed."""
-        stamp = self._stamp()
-        current = self._active
-        if current is not None and current.stamp == stamp:
-            return current.scorers
-        with self._loading:
-            stamp = self._stamp()
-            if self._active is None or self._active.stamp != stamp:
-                self._active = _Active(stamp, tuple(self._load()))
-            return self._active.scorers
-
-    def _load(self) -> list[AnyScorer]:
-        scorers: list[AnyScorer] = []
-        for name, pinned in self._store.active_hashes().items():
-            scorer = load_scorer(self._store.path(name), self._backbones)
-            if scorer.bank.bank_hash != pinned:
-                raise BankError(
-                    f"bank {name} has hash {scorer.bank.bank_hash}; {pinned} was activated: "
-                    "activate it again if it was replaced on purpose"
-                )
-            scorers.append(scorer)
-            log.info("bank loaded", extra={"bank": name, "bank_hash": pinned})
-        return scorers
-
-    def _stamp(self) -> tuple[int, ...]:
-        try:
-            facts = (self._store.root / ACTIVE).stat()
-        except FileNotFoundError:
-            return ()
-        return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+    def _named_for(self, ds: Dataset, bank: str) -> list[AnyScorer] | Refusal:
+        scorer = self._named.scorer(bank)
+        return [scorer] if _admits(scorer, ds) else not_admitted_by(ds, bank)
 
 
-def _result(ds: Dataset, *what: Measurement | Refusal) -> ImageResult:
-    """Return the result: one refusal, or measurements of which the first decides."""
-    first, measured = what[0], tuple(one for one in what if isinstance(one, Measurement))
-    return ImageResult(
-        sop_class_uid=str(ds.get("SOPClassUID") or ""),
-        sop_instance_uid=str(ds.get("SOPInstanceUID") or ""),
-        series_instance_uid=str(ds.get("SeriesInstanceUID") or ""),
-        score=first.score if isinstance(first, Measurement) else None,
-        refusal=first if isinstance(first, Refusal) else None,
-        provenance=first.provenance if isinstance(first, Measurement) else None,
-        also=measured[1:],
-    )
+def _admits(scorer: AnyScorer, ds: Dataset) -> bool:
+    population = scorer.bank.manifest.population
+    return population.admits(text(ds, "Modality"), stated_view(ds), stated_age(ds), stated_institution(ds))

@@ -124,6 +124,11 @@ class Scorer:
             scores.append(among_normals(value, manifest, self.bank.calibration, names, kth[at].tolist()))
         return scores
 
+    @property
+    def explains(self) -> bool:
+        """Say whether the bank has what heat maps need."""
+        return self.bank.patches is not None
+
     def explain(self, grey: Grey) -> Saliency:
         """Return where one image, as for `score_images`, lies far from normal.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled here
 
@@ -14,6 +15,16 @@ from safetensors.torch import load as load_tensors
 from dicom_node.domain.errors import BankError
 
 State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A local weights file, and what is known of its origin ("" where nobody said)."""
+
+    path: Path
+    licence: str = ""
+    training_data: str = ""
+
 
 _DAMAGED = (
     UnpicklingError,

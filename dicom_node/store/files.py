@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
+from dicom_node.domain import private
 from dicom_node.domain.errors import OutOfResourcesError, StoreError
 
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE}
@@ -67,9 +68,9 @@ class FileStore:
         self._fsync = fsync
         self._link = link
         self._durable_folders: set[Path] = set()
-        with _told(f"the store's folders under {root} cannot be made"):
+        with told(f"the store's folders under {root} cannot be made"):
             for folder in (self.incoming, self._instances, self._reports):
-                self._make_folder(folder)
+                self.make_folder(folder)
 
     def require_space(self, nbytes: int = 0) -> None:
         """Check that `nbytes` more would leave the reserve untouched.
@@ -79,7 +80,7 @@ class FileStore:
         OutOfResourcesError
             If they would not; the message says how much is free.
         """
-        with _told(f"the free space of {self.root} cannot be told"):
+        with told(f"the free space of {self.root} cannot be told"):
             free = shutil.disk_usage(self.root).free
         if free - nbytes < self._reserve:
             raise OutOfResourcesError(
@@ -95,7 +96,7 @@ class FileStore:
         StoreError
             If the file cannot be read or ends before `offset`.
         """
-        with _told(f"{path.name} cannot be read"), path.open("rb") as file:
+        with told(f"{path.name} cannot be read"), path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size - offset
             if size < 0:
                 raise StoreError(
@@ -108,6 +109,17 @@ class FileStore:
         """Return where the instance whose data set has this SHA-256 is, or would be, kept."""
         return self._instances / digest[:2] / f"{digest}.dcm"
 
+    def require_instance(self, digest: str) -> None:
+        """Check that an instance's file is there, for whoever is about to commit its row.
+
+        Raises
+        ------
+        OutOfResourcesError
+            If it was removed at this very moment; the sender may send it again.
+        """
+        if not self.instance_path(digest).exists():
+            raise OutOfResourcesError(f"the file of instance {digest} was just removed; send the image again")
+
     def check_instance(self, digest: str) -> None:
         """Compare a kept instance with its digest, so that nothing else than what was received is looked at.
 
@@ -116,8 +128,8 @@ class FileStore:
         StoreError
             If the file is missing, unreadable, or not what its name says.
         """
-        with _told(f"the file of instance {digest} cannot be read"):
-            seen = self._dataset_digest(self.instance_path(digest))
+        with told(f"the file of instance {digest} cannot be read"):
+            seen = self.dataset_digest(self.instance_path(digest))
         if seen != digest:
             raise StoreError(
                 f"the file of instance {digest} is damaged: its data set has SHA-256 {seen or 'none'}; "
@@ -151,8 +163,8 @@ class FileStore:
             file stays where it is, and a second call can succeed.
         """
         target = self.instance_path(digest)
-        with _told(f"instance {digest} cannot be kept"):
-            self._place(staged, target, lambda: self._dataset_digest(target) == digest)
+        with told(f"instance {digest} cannot be kept"):
+            self._place(staged, target, lambda: self.dataset_digest(target) == digest)
         return target
 
     def put_report(self, content: bytes) -> str:
@@ -165,10 +177,11 @@ class FileStore:
         """
         digest = hashlib.sha256(content).hexdigest()
         staged = self.incoming / f"report-{uuid4()}"
-        with _told(f"report {digest} cannot be kept"):
+        with told(f"report {digest} cannot be kept"):
             try:
-                staged.write_bytes(content)
-                target = self._report_path(digest)
+                with open(staged, "xb", opener=private.opener) as file:
+                    file.write(content)
+                target = self.report_path(digest)
                 self._place(staged, target, lambda: self.digest(target, 0)[0] == digest)
             finally:
                 staged.unlink(missing_ok=True)
@@ -182,8 +195,8 @@ class FileStore:
         StoreError
             If the file is missing, unreadable, or not what its name says.
         """
-        with _told(f"report {digest} cannot be read"):
-            content = self._report_path(digest).read_bytes()
+        with told(f"report {digest} cannot be read"):
+            content = self.report_path(digest).read_bytes()
         seen = hashlib.sha256(content).hexdigest()
         if seen != digest:
             raise StoreError(
@@ -194,7 +207,7 @@ class FileStore:
     def sweep_incoming(self, before: datetime) -> int:
         """Remove staged files last written before a moment; return how many."""
         removed = 0
-        with _told("stale staged files cannot be removed"):
+        with told("stale staged files cannot be removed"):
             for path in list(self.incoming.iterdir()):
                 try:
                     if path.is_file() and path.stat().st_mtime < before.timestamp():
@@ -204,18 +217,19 @@ class FileStore:
                     continue
         return removed
 
-    def _report_path(self, digest: str) -> Path:
+    def report_path(self, digest: str) -> Path:
+        """Return where the report whose bytes have this SHA-256 is, or would be, kept."""
         return self._reports / digest[:2] / f"{digest}.dcm"
 
     def _place(self, staged: Path, target: Path, is_good: Callable[[], bool]) -> None:
-        self._make_folder(target.parent)
+        self.make_folder(target.parent)
         if target.exists() and is_good():
-            self._sync(target)
+            self.sync(target)
         else:
             staged.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            self._sync(staged)
+            self.sync(staged)
             self._move(staged, target)
-        self._sync(target.parent)
+        self.sync(target.parent)
         staged.unlink(missing_ok=True)
 
     def _move(self, staged: Path, target: Path) -> None:
@@ -225,34 +239,40 @@ class FileStore:
         try:
             self._link(staged, target)
         except FileExistsError:  # just now, by another process, of the same bytes
-            self._sync(target)
+            self.sync(target)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:  # some network shares
                 raise
             staged.replace(target)
 
-    def _dataset_digest(self, path: Path) -> str:
+    def dataset_digest(self, path: Path) -> str:
         """Digest the data set of a kept file; "" where its File Meta Information cannot be followed."""
+        offset = self.dataset_offset(path)
+        return "" if offset is None else self.digest(path, offset)[0]
+
+    def dataset_offset(self, path: Path) -> int | None:
+        """Return where the data set of a Part 10 file begins; None where its File Meta cannot be followed."""
         with path.open("rb") as file:
             start = file.read(_FIRST_ELEMENT + 12)
         # (0002,0000) UL: tag 4, VR 2, length 2, value 4 bytes, always little endian
         if start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(start) < _FIRST_ELEMENT + 12:
-            return ""
+            return None
         offset = _FIRST_ELEMENT + 12 + int.from_bytes(start[-4:], "little")
-        return self.digest(path, offset)[0] if offset <= path.stat().st_size else ""
+        return offset if offset <= path.stat().st_size else None
 
-    def _make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path) -> None:
         """Make a folder, and its parents, such that their entries are durable before anything is put inside."""
         if folder in self._durable_folders and folder.is_dir():
             return
         if not folder.parent.is_dir():
-            self._make_folder(folder.parent)
+            self.make_folder(folder.parent)
         folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         # Synced even where it was there already: whoever made it may not have come that far.
-        self._sync(folder.parent)
+        self.sync(folder.parent)
         self._durable_folders.add(folder)
 
-    def _sync(self, path: Path) -> None:
+    def sync(self, path: Path) -> None:
+        """Wait until the disk has a file's bytes or a folder's entries."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             self._fsync(descriptor)
@@ -261,7 +281,7 @@ class FileStore:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """Turn the operating system's errors into ours."""
     try:
         yield

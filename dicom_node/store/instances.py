@@ -5,13 +5,18 @@ Instance UID already held is a conflict: its row is kept, marked, and belongs to
 disturb its study: it is filed under the study's newest revision, open or closed, and neither reopens nor delays
 it, because the images of that revision are the same as without it. Only where its study is unknown here (the
 other bytes name another study) it opens revision 1, so that this study, too, gets its answer.
+
+The row of an image outlives its file. An image whose file was removed when its time was over, and that comes
+again, is held again and was answered before; one whose file was lost counts as new, in a new revision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 
 from dicom_node.db import events
 from dicom_node.db.dialect import insert
@@ -91,7 +96,9 @@ def add(
                 "the database must run at READ COMMITTED"
             )
     if digest in known:
-        return Ingested.CONFLICT if known[digest] else Ingested.DUPLICATE
+        if known[digest].kept != "yes" and _hold_again(conn, row, known[digest], at):
+            return Ingested.NEW
+        return Ingested.CONFLICT if known[digest].conflict else Ingested.DUPLICATE
     latest = studies.latest_revision(conn, study_instance_uid)
     if latest is None:
         latest = studies.open_revision(conn, study_instance_uid, at)
@@ -109,7 +116,7 @@ def of_revision(
     conn, files
         Where rows and bytes are.
     study_instance_uid, number
-        The revision. It holds the images of the earlier ones, too.
+        The revision. It holds the images of the earlier ones, too, except those whose time was over.
     conflicts
         Return the conflicting images that were kept apart, instead. A study may consist of nothing else.
     """
@@ -119,6 +126,7 @@ def of_revision(
             instances.c.study_instance_uid == study_instance_uid,
             instances.c.revision <= number,
             instances.c.conflict.is_(conflicts),
+            instances.c.kept.in_(["yes", "lost"]),
         )
         .order_by(instances.c.series_instance_uid, instances.c.sop_instance_uid, instances.c.digest)
     )
@@ -133,17 +141,102 @@ def of_revision(
             path=files.instance_path(row.digest),
             calling_ae_title=row.calling_ae_title,
             revision=row.revision,
+            lost=row.kept == "lost",
         )
         for row in rows
     )
 
 
-def _known(conn: Connection, sop_instance_uid: str) -> dict[str, bool]:
-    """Return the digests held under a SOP Instance UID, each with whether it is a conflict."""
-    rows = conn.execute(
-        select(instances.c.digest, instances.c.conflict).where(instances.c.sop_instance_uid == sop_instance_uid)
+def lose(conn: Connection, digest: str, why: str, at: datetime) -> bool:
+    """Note that an image's file is lost; False, and nothing is changed, if it was not held (any more).
+
+    Its revision, where it is not answered yet, is answered without it, and says so.
+    """
+    row = conn.execute(
+        update(instances)
+        .where(instances.c.digest == digest, instances.c.kept == "yes")
+        .values(kept="lost")
+        .returning(instances.c.study_instance_uid, instances.c.sop_instance_uid)
+    ).one_or_none()
+    if row is not None:
+        events.record(
+            conn,
+            at,
+            "instance.lost",
+            study_instance_uid=row.study_instance_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            digest=digest,
+            why=why,
+        )
+    return row is not None
+
+
+def any_held(conn: Connection, study_instance_uid: str) -> bool:
+    """Return whether any image of a study is still held, be it lost or in conflict."""
+    held = select(instances.c.id).where(
+        instances.c.study_instance_uid == study_instance_uid, instances.c.kept.in_(["yes", "lost"])
     )
-    return {row.digest: row.conflict for row in rows}
+    return conn.execute(held.limit(1)).first() is not None
+
+
+def kept(conn: Connection, study_instance_uid: str) -> dict[str, int]:
+    """Return how many images of a study there are of each `kept`, those in conflict left out."""
+    rows = conn.execute(
+        select(instances.c.kept, func.count())
+        .where(instances.c.study_instance_uid == study_instance_uid, instances.c.conflict.is_(False))
+        .group_by(instances.c.kept)
+    )
+    return {row[0]: int(row[1]) for row in rows}
+
+
+def held_digests(conn: Connection, digests: Collection[str]) -> set[str]:
+    """Return which of some digests are those of images whose files are held."""
+    found = select(instances.c.digest).where(instances.c.digest.in_(list(digests)), instances.c.kept == "yes")
+    return set(conn.execute(found).scalars())
+
+
+def newest(conn: Connection, after: int, limit: int) -> list[tuple[int, str]]:
+    """Return number and digest of the newest images that are held, of those after some number; the oldest first."""
+    rows = conn.execute(
+        select(instances.c.id, instances.c.digest)
+        .where(instances.c.id > after, instances.c.kept == "yes", instances.c.conflict.is_(False))
+        .order_by(instances.c.id.desc())
+        .limit(limit)
+    ).all()
+    return [(row.id, row.digest) for row in reversed(rows)]
+
+
+def _known(conn: Connection, sop_instance_uid: str) -> dict[str, Any]:
+    """Return the rows held under a SOP Instance UID by their digest."""
+    rows = conn.execute(
+        select(instances.c.id, instances.c.digest, instances.c.conflict, instances.c.kept).where(
+            instances.c.sop_instance_uid == sop_instance_uid
+        )
+    )
+    return {row.digest: row for row in rows}
+
+
+def _hold_again(conn: Connection, row: dict[str, object], known: Any, at: datetime) -> bool:
+    """Account for a file that is here again; return whether its image has to be answered again.
+
+    Whoever removes files does so under the same lock on the row: the caller's file is safe from here on.
+    """
+    study = str(row["study_instance_uid"])
+    values: dict[str, object] = {"kept": "yes"}
+    answer = known.kept == "lost" and not known.conflict
+    if answer:
+        values["revision"] = studies.open_revision(conn, study, at)
+    conn.execute(update(instances).where(instances.c.id == known.id).values(values))
+    events.record(
+        conn,
+        at,
+        "instance.again",
+        study_instance_uid=study,
+        sop_instance_uid=row["sop_instance_uid"],
+        digest=row["digest"],
+        before=known.kept,
+    )
+    return answer
 
 
 def _insert(conn: Connection, row: dict[str, object], at: datetime) -> bool:

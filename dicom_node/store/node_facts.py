@@ -15,3 +15,9 @@ def node_value(conn: Connection, key: str, default: str) -> str:
     """
     conn.execute(insert(conn, schema.node).values(key=key, value=default).on_conflict_do_nothing())
     return str(conn.execute(select(schema.node.c.value).where(schema.node.c.key == key)).scalar_one())
+
+
+def alone(conn: Connection, key: str) -> None:
+    """Let no other transaction that asks for the same come further than this until the present one ends."""
+    node_value(conn, key, "")
+    conn.execute(select(schema.node.c.value).where(schema.node.c.key == key).with_for_update())

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, case, func, select
 from dicom_node.db import schema
 from dicom_node.domain.errors import NotFoundError
 from dicom_node.domain.states import State
+from dicom_node.store.selection import Wanted, conditions
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -56,12 +57,16 @@ class StudyDetail:
     instances: Rows
     work_items: Rows
     reports: Rows
+    objects: Rows
     deliveries: Rows
+    commitments: Rows
     events: Rows
 
 
-def list_studies(conn: Connection, limit: int = 50, offset: int = 0) -> tuple[StudySummary, ...]:
-    """Return the studies held, the one that an image came for last first."""
+def list_studies(
+    conn: Connection, limit: int = 50, offset: int = 0, wanted: Wanted | None = None
+) -> tuple[StudySummary, ...]:
+    """Return the studies held, or those of them that are meant, the one that an image came for last first."""
     revisions, instances, reports, sent = schema.revisions, schema.instances, schema.reports, schema.deliveries
     number = func.max(revisions.c.number)
     latest = func.max(revisions.c.last_received_at)
@@ -73,6 +78,7 @@ def list_studies(conn: Connection, limit: int = 50, offset: int = 0) -> tuple[St
             func.min(revisions.c.opened_at).label("first_received_at"),
             latest.label("last_received_at"),
         )
+        .where(*([] if wanted is None else conditions(revisions.c.study_instance_uid, wanted)))
         .group_by(revisions.c.study_instance_uid)
         .order_by(latest.desc(), revisions.c.study_instance_uid)
         .limit(limit)
@@ -144,21 +150,33 @@ def show_study(conn: Connection, study_instance_uid: str) -> StudyDetail:
     if not revisions:
         raise NotFoundError(f"study {study_instance_uid} is not held here")
     reports = rows(schema.reports, "id")
-    sent = schema.deliveries
-    deliveries = conn.execute(
-        select(sent)
-        .where(sent.c.sop_instance_uid.in_([report["sop_instance_uid"] for report in reports]))
-        .order_by(sent.c.id)
-    )
+    objects = rows(schema.objects, "id")
+    made = [row["sop_instance_uid"] for row in (*reports, *objects)]
+
+    def about_what_was_made(table: Table, order: str) -> Rows:
+        found = conn.execute(select(table).where(table.c.sop_instance_uid.in_(made)).order_by(table.c[order]))
+        return tuple(dict(row._mapping) for row in found)  # noqa: SLF001 - SQLAlchemy's public name
+
     return StudyDetail(
         study_instance_uid=study_instance_uid,
         revisions=revisions,
         instances=rows(schema.instances, "id"),
         work_items=rows(schema.work_items, "id", hidden=("lease_token",)),
         reports=reports,
-        deliveries=tuple(dict(row._mapping) for row in deliveries),  # noqa: SLF001 - SQLAlchemy's public name
+        objects=objects,
+        deliveries=about_what_was_made(schema.deliveries, "id"),
+        commitments=about_what_was_made(schema.commitments, "asked_at"),
         events=rows(schema.events, "id"),
     )
+
+
+def study_of_report(conn: Connection, sop_instance_uid: str) -> tuple[str, int] | None:
+    """Return study and revision that a report answers, None for an unknown one."""
+    table = schema.reports
+    row = conn.execute(
+        select(table.c.study_instance_uid, table.c.revision).where(table.c.sop_instance_uid == sop_instance_uid)
+    ).one_or_none()
+    return None if row is None else (row.study_instance_uid, row.revision)
 
 
 def _waiting(conn: Connection, study_instance_uids: list[str]) -> dict[str, list[dict[str, Any]]]:

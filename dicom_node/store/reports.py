@@ -5,12 +5,12 @@ The first report to a revision under a bank stands: adding it again changes noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, or_, select
+from sqlalchemy import Connection, Row, Text, cast, delete, or_, select, union_all, update
 
 from dicom_node.db import events, schema
 from dicom_node.db.dialect import insert, storable
@@ -42,6 +42,8 @@ class StoredDelivery:
     status: int
     comment: str
     sent_at: datetime
+    sent_as: str = ""
+    confirmed: str = ""
 
 
 def add(
@@ -54,6 +56,7 @@ def add(
     verdict: Verdict,
     result: Mapping[str, Any],
     at: datetime,
+    destinations: Sequence[str] = (),
 ) -> StoredReport:
     """Account for a report whose bytes are already in the store; return the report that stands.
 
@@ -73,6 +76,8 @@ def add(
         What it says; `result` has to be JSON and free of patient attributes.
     at
         Now.
+    destinations
+        Names of the destinations that it is going to be delivered to, for the record.
 
     Returns
     -------
@@ -94,6 +99,7 @@ def add(
             verdict=verdict,
             result=dict(result),
             created_at=at,
+            **_decisive(result),
         )
         .on_conflict_do_nothing(index_elements=["study_instance_uid", "revision", "bank_hash"])
         .returning(table.c.id)
@@ -118,6 +124,7 @@ def add(
             digest=digest,
             bank_hash=bank_hash,
             verdict=verdict.value,
+            destinations=list(destinations),
         )
     return stands
 
@@ -145,12 +152,22 @@ def of_study(
     return tuple(_stored(row) for row in conn.execute(query.order_by(table.c.revision, table.c.id)))
 
 
+def lose(conn: Connection, sop_instance_uid: str, at: datetime) -> None:
+    """Note that a report's bytes are lost; its row stays."""
+    table = schema.reports
+    study = conn.execute(
+        update(table)
+        .where(table.c.sop_instance_uid == sop_instance_uid, table.c.kept == "yes")
+        .values(kept="lost")
+        .returning(table.c.study_instance_uid)
+    ).scalar_one_or_none()
+    if study is not None:
+        events.record(conn, at, "report.lost", study_instance_uid=study, sop_instance_uid=sop_instance_uid)
+
+
 def is_own(conn: Connection, sop_instance_uid: str) -> bool:
     """Return whether this node made the object (loop guard)."""
-    table = schema.reports
-    return (
-        conn.execute(select(table.c.id).where(table.c.sop_instance_uid == sop_instance_uid)).first() is not None
-    )
+    return _study_of(conn, sop_instance_uid) != ""
 
 
 def mentions_bank(conn: Connection, bank_hash: str) -> bool:
@@ -172,27 +189,65 @@ def record_delivery(conn: Connection, delivery: Delivery, at: datetime) -> bool:
             status=delivery.status,
             comment=storable(delivery.comment, 256),
             sent_at=at,
+            sent_as=delivery.sent_as,
         )
         .on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
         .returning(table.c.id)
     ).scalar_one_or_none()
     if added is None:
         return False
-    study = conn.execute(
-        select(schema.reports.c.study_instance_uid).where(
-            schema.reports.c.sop_instance_uid == delivery.sop_instance_uid
-        )
+    _tell(conn, at, "delivery.done", delivery.sop_instance_uid, delivery.destination, status=delivery.status)
+    return True
+
+
+def confirm_delivery(conn: Connection, sop_instance_uid: str, destination: str, how: str, at: datetime) -> None:
+    """Note how a delivery was confirmed: "committed", "found", or "unconfirmed" where that could not be found out."""
+    table = schema.deliveries
+    changed = conn.execute(
+        update(table)
+        .where(table.c.sop_instance_uid == sop_instance_uid, table.c.destination == destination)
+        .values(confirmed=how, confirmed_at=at)
+        .returning(table.c.id)
     ).scalar_one_or_none()
+    if changed is not None:
+        _tell(conn, at, "delivery.confirmed", sop_instance_uid, destination, how=how)
+
+
+def withdraw_delivery(
+    conn: Connection, sop_instance_uid: str, destination: str, reason: str, at: datetime
+) -> None:
+    """Forget a delivery that the destination says it does not hold, so that the object is sent again."""
+    table = schema.deliveries
+    gone = conn.execute(
+        delete(table)
+        .where(table.c.sop_instance_uid == sop_instance_uid, table.c.destination == destination)
+        .returning(table.c.id)
+    ).scalar_one_or_none()
+    if gone is not None:
+        _tell(conn, at, "delivery.withdrawn", sop_instance_uid, destination, reason=reason)
+
+
+def _tell(
+    conn: Connection, at: datetime, kind: str, sop_instance_uid: str, destination: str, **detail: Any
+) -> None:
     events.record(
         conn,
         at,
-        "delivery.done",
-        study_instance_uid=study or "",
-        sop_instance_uid=delivery.sop_instance_uid,
-        destination=delivery.destination,
-        status=delivery.status,
+        kind,
+        study_instance_uid=_study_of(conn, sop_instance_uid),
+        sop_instance_uid=sop_instance_uid,
+        destination=destination,
+        **detail,
     )
-    return True
+
+
+def _study_of(conn: Connection, sop_instance_uid: str) -> str:
+    """Return the study of a report or of an object beside one, "" where this node made no such object."""
+    queries = (
+        select(table.c.study_instance_uid).where(table.c.sop_instance_uid == sop_instance_uid)
+        for table in (schema.reports, schema.objects)
+    )
+    return conn.execute(union_all(*queries).limit(1)).scalar_one_or_none() or ""
 
 
 def deliveries(conn: Connection, sop_instance_uid: str) -> tuple[StoredDelivery, ...]:
@@ -202,9 +257,26 @@ def deliveries(conn: Connection, sop_instance_uid: str) -> tuple[StoredDelivery,
         select(table).where(table.c.sop_instance_uid == sop_instance_uid).order_by(table.c.destination)
     )
     return tuple(
-        StoredDelivery(row.destination, row.sop_instance_uid, row.status, row.comment, row.sent_at)
+        StoredDelivery(
+            row.destination,
+            row.sop_instance_uid,
+            row.status,
+            row.comment,
+            row.sent_at,
+            row.sent_as,
+            row.confirmed,
+        )
         for row in rows
     )
+
+
+def _decisive(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return percentile and z-score of the image that decides, by which lists are ordered."""
+    try:
+        score = result["images"][result["decisive"]]["score"]
+        return {"percentile": float(score["percentile"]), "z_score": float(score["z_score"])}
+    except (TypeError, KeyError, IndexError):
+        return {"percentile": None, "z_score": None}
 
 
 def _stored(row: Row[Any]) -> StoredReport:

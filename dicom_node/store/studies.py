@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, lite
 
 from dicom_node.db import events
 from dicom_node.db.dialect import insert, storable
-from dicom_node.db.schema import UtcDateTime, associations, instances, revisions
+from dicom_node.db.moment import UtcDateTime
+from dicom_node.db.schema import associations, instances, revisions
 from dicom_node.domain.errors import DatabaseError, NotFoundError
+from dicom_node.domain.expectation import Procedure
 
 _ATTEMPTS = 20
 
@@ -169,9 +171,16 @@ def quiet(
 
 
 def close_revision(
-    conn: Connection, study_instance_uid: str, number: int, at: datetime, quiet_seconds: float = 0.0
+    conn: Connection,
+    study_instance_uid: str,
+    number: int,
+    at: datetime,
+    quiet_seconds: float = 0.0,
+    procedure: Procedure | None = None,
 ) -> bool:
     """Close a revision if it is still open and its last image came `quiet_seconds` before `at` or earlier.
+
+    `procedure` is what was asked for, as far as it is known now: a report says so, and stays the same for ever.
 
     False, and nothing is changed, if an image came since `quiet` was asked or someone else closed it.
     """
@@ -182,12 +191,44 @@ def close_revision(
             revisions.c.closed_at.is_(None),
             revisions.c.last_received_at <= at - timedelta(seconds=quiet_seconds),
         )
-        .values(closed_at=at)
+        .values(closed_at=at, procedure=None if procedure is None else list(procedure))
     )
     if closed.rowcount != 1:
         return False
     events.record(conn, at, "revision.closed", study_instance_uid=study_instance_uid, revision=number)
     return True
+
+
+def last_came_before(conn: Connection, moment: datetime) -> list[tuple[str, int]]:
+    """Return (study, number) of the open revisions whose last image came before a moment."""
+    rows = conn.execute(
+        select(revisions.c.study_instance_uid, revisions.c.number).where(
+            revisions.c.closed_at.is_(None), revisions.c.last_received_at <= moment
+        )
+    )
+    return [(row.study_instance_uid, row.number) for row in rows]
+
+
+def procedure_of(conn: Connection, study_instance_uid: str, number: int) -> Procedure | None:
+    """Return what a worklist said was asked for when a revision was closed, None where none did."""
+    found = conn.execute(
+        select(revisions.c.procedure).where(_is(study_instance_uid, number))
+    ).scalar_one_or_none()
+    return None if found is None else (str(found[0]), str(found[1]), str(found[2]))
+
+
+def set_back(conn: Connection, now: datetime, tolerance_seconds: float) -> int:
+    """Put right the open revisions and associations last heard of in what is now the future; return how many.
+
+    The clock went back: they count as heard of just now. Machines may be `tolerance_seconds` apart.
+    """
+    future = now + timedelta(seconds=tolerance_seconds)
+    heard = update(revisions).where(revisions.c.closed_at.is_(None), revisions.c.last_received_at > future)
+    seen = update(associations).where(
+        associations.c.released_at.is_(None), associations.c.last_seen_at > future
+    )
+    changed = conn.execute(heard.values(last_received_at=now)).rowcount
+    return changed + conn.execute(seen.values(last_seen_at=now)).rowcount
 
 
 def revision_closed_at(conn: Connection, study_instance_uid: str, number: int) -> datetime | None:

@@ -30,7 +30,7 @@ from dicom_node.score.calibration import Calibration
 from dicom_node.score.durable import write_synced_parts
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import Preprocessing
-from dicom_node.score.views import DEFAULT_VIEWS
+from dicom_node.score.view_names import DEFAULT_VIEWS
 from training.calibrate import score_against
 from training.index import build_index
 from training.order import IndexOrder

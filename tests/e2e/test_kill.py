@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dicom_node.domain.errors import NodeError
 from dicom_node.domain.types import Destination
 from tests.live import LiveNode, build_bank, until
 from tests.phantoms import chest_dataset, part10
+from tests.siege import lay_siege
 
 pytestmark = pytest.mark.slow
 STUDIES = int(os.environ.get("DICOM_NODE_KILL_STUDIES", "20"))
@@ -63,6 +65,21 @@ def test_killed_at_random_moments_every_study_has_one_report(banks: Path, tmp_pa
     assert {_image(report) for report in reports} == set(accepted)
     assert not list((tmp_path / "store" / "incoming").iterdir()) or kills
     print(f"run {run}: {kills} kills, {len(accepted)} studies, {len(reports)} reports")
+
+
+def test_killed_fifty_times_wherever_it_is_a_node_has_every_image_in_one_last_report(tmp_path: Path) -> None:
+    """Two nodes side by side; ``tests/bench/bench_kill.py`` is the same for as many kills as one likes."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(len(folders)) as pool:
+        tallies = list(pool.map(lay_siege, folders, [25, 25], [1, 2]))
+    for tally in tallies:
+        print(tally)
+        assert tally.node_kills + tally.scorer_kills >= 25
+        assert tally.node_kills > 5
+        assert tally.scorer_kills > 0
+        assert tally.images >= tally.studies > 0
 
 
 def _send_all(node: LiveNode, folder: Path, accepted: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import uuid
@@ -45,6 +46,14 @@ NAMES = {
 }
 
 
+DISPLAY = {
+    "secondary-capture": ("OT", "SCImage"),
+    "presentation-state": ("PR", "GrayscaleSoftcopyPresentationState"),
+    "segmentation": ("SEG", "Segmentation"),
+    "key-objects": ("KO", "KeyObjectSelectionDocument"),
+}
+
+
 def _program(name: str) -> str:
     """Return DCMTK's program, not pynetdicom's of the same name in the virtual environment."""
     found = shutil.which(name, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -85,6 +94,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     build_bank(folder / "banks", folder)
     with orthanc(folder / "pacs") as pacs:
         node = LiveNode(folder, folder / "banks", Destination("pacs", pacs.ae_title, pacs.host, pacs.port))
+        with node.config.open("a", encoding="utf-8") as config:
+            config.write(f"objects = {json.dumps(list(DISPLAY))}\n")
         assert node.command("bank", "activate", "test").returncode == 0
         assert node.command("check").returncode == 0
         with running(node):
@@ -203,6 +214,21 @@ def test_real_chest_radiographs_come_back_scored(
     assert _references(report) == {original.SOPInstanceUID}
     assert facts["score"] is not None, facts["summary"]
     assert raw_value(report, "PatientID") == (raw_value(original, "PatientID") or b"")
+
+
+def test_what_is_shown_beside_a_report_is_valid_and_of_its_study(house: House, tmp_path: Path) -> None:
+    path, dataset = _file(tmp_path, lesion="opacity", strength=5.0)
+    house.storescu(path)
+    report = house.report(dataset.StudyInstanceUID, tmp_path)
+    assert text.facts(report)["above"]
+    for modality, iod in DISPLAY.values():
+        query = {"StudyInstanceUID": dataset.StudyInstanceUID, "Modality": modality}
+        until(lambda query=query: bool(house.pacs.find("Instance", **query)), f"the PACS has the {iod}")  # type: ignore[misc]
+        (found,) = house.pacs.find("Instance", **query)
+        content = house.pacs.file(found)
+        assert dciodvfy(content, tmp_path, iod) == []
+        assert dcmread(BytesIO(content)).PatientName == dataset.PatientName
+    assert len(house.pacs.find("Study", StudyInstanceUID=str(dataset.StudyInstanceUID))) == 1
 
 
 def test_a_lateral_and_an_unreadable_image_are_answered_with_the_reason(house: House, tmp_path: Path) -> None:

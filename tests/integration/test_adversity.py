@@ -1,14 +1,13 @@
-"""What a study's way through the node withstands: broken elements, full disks, absent peers, late images."""
+"""What a study's way through the node withstands: broken elements, absent peers, late images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import (
@@ -16,7 +15,6 @@ from dicom_node.domain.errors import (
     DatabaseError,
     DestinationAwayError,
     NodeError,
-    OutOfResourcesError,
 )
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, Done, ImageResult, Kind, Verdict, WorkItem
@@ -124,39 +122,6 @@ def test_rows_that_the_database_refuses_end_as_a_failed_item_and_not_as_a_dead_w
     (item,) = site.items(Kind.ANALYSE)
     assert (item.state, item.attempts) == (State.FAILED, 3)
     assert "unexpected IntegrityError" in item.reason
-
-
-def test_a_full_disk_delays_a_study_and_uses_up_none_of_its_attempts(site: Site) -> None:
-    ds = chest_dataset()
-    site.receive(ds)
-    site.pass_quiet_time()
-    put_report = site.files.put_report
-
-    def full(_content: bytes) -> str:
-        raise OutOfResourcesError("No space left on device")
-
-    site.files.put_report = full  # type: ignore[method-assign]
-    for _ in range(10):
-        site.work()
-        site.clock.forward(1000)
-    (item,) = site.items(Kind.ANALYSE)
-    assert (item.state, item.reason) == (State.SCHEDULED, "No space left on device")
-    site.files.put_report = put_report  # type: ignore[method-assign]
-    site.work()
-    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.BELOW]
-
-
-def test_a_store_that_is_away_for_a_moment_does_not_fail_a_study(site: Site) -> None:
-    ds = chest_dataset()
-    site.receive(ds)
-    site.pass_quiet_time()
-    (kept,) = (site.files.root / "instances").rglob("*.dcm")
-    hidden = kept.rename(kept.with_suffix(".away"))
-    site.work()
-    hidden.rename(kept)
-    site.clock.forward(1000)
-    site.work()
-    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.BELOW]
 
 
 def test_a_stored_image_that_is_gone_is_answered_and_can_be_analysed_again_once_restored(site: Site) -> None:
@@ -294,26 +259,6 @@ def test_a_retry_by_a_clock_that_is_behind_leaves_no_study_without_an_answer(sit
     site.gather()
     site.work()
     assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
-
-
-@pytest.fixture
-def read_only(site: Site) -> Iterator[Site]:
-    """Return a site whose database takes no write, as a PostgreSQL standby or a write-protected file."""
-
-    @event.listens_for(site.engine, "begin")
-    def protect(conn: Connection) -> None:
-        protected = "SET TRANSACTION READ ONLY" if conn.dialect.name == "postgresql" else "PRAGMA query_only=ON"
-        conn.exec_driver_sql(protected)
-
-    yield site
-    event.remove(site.engine, "begin", protect)
-
-
-def test_a_database_that_takes_no_writes_is_waited_for_and_kills_no_worker(read_only: Site) -> None:
-    with pytest.raises(DatabaseError, match=r"read.?only"):
-        read_only.worker.step()
-    with pytest.raises(DatabaseError):
-        read_only.receive(chest_dataset())
 
 
 def test_a_missing_table_is_a_database_error_that_tells_what_is_missing(site: Site) -> None:

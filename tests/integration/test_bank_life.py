@@ -25,6 +25,7 @@ from dicom_node.score.head import Head
 from tests.fakes import ManualClock
 from tests.integration.test_pipeline import Site
 from tests.unit.score.builders import bank_facts, image, unit
+from tests.unit.score.test_salad import write as write_salad
 
 
 def random_bank(root: Path, name: str, seed: int, dim: int = 24, **facts: Any) -> str:
@@ -109,10 +110,12 @@ def test_the_marked_studies_are_exported_with_their_patients_hashed(site: Site, 
 
 def test_a_bank_that_is_not_worse_takes_the_place_of_the_active_one(site: Site, held: Banks) -> None:
     images = Path("normals")
-    told = rebuild(held.root, site.engine, site.files, Wish(images=images), site.clock, held.build)
+    wish = Wish(images=images, source="archive pacs, 9 studies by list")
+    told = rebuild(held.root, site.engine, site.files, wish, site.clock, held.build)
     assert told["activated"]
     assert held.store.active() == ("new",)
     (asked,) = held.asked
+    assert asked[asked.index("--source") + 1] == "archive pacs, 9 studies by list"
     assert asked[:3] == ["rebuild", "--like", str(held.root / "old")]
     assert asked[-2:] == ["--images", "normals"]
     assert details(site, "bank.rebuilt") == [
@@ -211,6 +214,21 @@ def test_one_bank_that_cannot_be_rebuilt_does_not_hold_up_the_next(site: Site, h
     assert held.store.active() == ("third", "new")
     assert held.asked[0][-4:] == ["--labelled", "labels.csv", "--images", "normals"]
     assert len(details(site, "bank.failed")) == 1
+
+
+def test_the_schedule_rebuilds_banks_of_every_kind_those_that_are_trained_last(site: Site, held: Banks) -> None:
+    angles = write_salad(held.root / "angles").bank_hash
+    held.store.activate("angles", "old")
+
+    def build(arguments: Sequence[str]) -> str:
+        name = Path(arguments[2]).name
+        held.says |= {"active": name, "active_hash": held.hashes.get(name, angles), "state": "unchanged"}
+        return held.build(arguments)
+
+    told = rebuild_as_scheduled(site.engine, site.files, config_of(held, rebuild="normals"), site.clock, build)
+    assert [verdict["activated"] for verdict in told] == [False, False]
+    assert [Path(arguments[2]).name for arguments in held.asked] == ["old", "angles"]
+    assert held.store.active() == ("angles", "old")
 
 
 def test_banks_of_no_more_use_are_found_and_removed_only_when_told_to(site: Site, held: Banks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -22,9 +23,20 @@ from dicom_node.domain.errors import (
     InvalidIdentifierError,
     NodeError,
 )
+from dicom_node.domain.examined import Examined
+from dicom_node.domain.explanation import Explanation
 from dicom_node.domain.states import State
-from dicom_node.domain.types import Destination, ImageResult, Ingested, Kind, Received, Verdict, WorkItem
-from dicom_node.pipeline import admin
+from dicom_node.domain.types import (
+    Destination,
+    ImageResult,
+    Ingested,
+    Kind,
+    Received,
+    StudyResult,
+    Verdict,
+    WorkItem,
+)
+from dicom_node.pipeline import admin, image
 from dicom_node.pipeline.custody import Associations
 from dicom_node.pipeline.dispatch import Dispatch
 from dicom_node.pipeline.gather import close_quiet_revisions
@@ -33,7 +45,7 @@ from dicom_node.pipeline.process import SELFTEST_AE_TITLE, Analyse, Prepared
 from dicom_node.pipeline.sweep import rescue_leases, sweep_incoming
 from dicom_node.pipeline.worker import Worker
 from dicom_node.queue import items, leases
-from dicom_node.report import text
+from dicom_node.report import sr, text
 from dicom_node.report.sr import Equipment
 from dicom_node.store import reports
 from dicom_node.store.files import FileStore
@@ -47,7 +59,7 @@ QUIET = 5.0
 class Site:
     """A node without its network: everything between the C-STORE handler and the SCU."""
 
-    def __init__(self, engine: Engine, root: Path) -> None:
+    def __init__(self, engine: Engine, root: Path, objects: tuple[str, ...] = ()) -> None:
         self.engine = engine
         self.clock = ManualClock()
         self.files = FileStore(root, 0)
@@ -55,15 +67,18 @@ class Site:
         self.associations = Associations(engine, self.clock)
         self.peer = Peer()
         self.judge: Callable[[Dataset], ImageResult] = scored
+        self.explain: Callable[[ImageResult], Explanation | None] = lambda _result: None
         self.destinations = {n: Destination(n, n.upper(), "127.0.0.1", 104) for n in ("pacs", "vna")}
+        self.destinations["pacs"] = replace(self.destinations["pacs"], objects=objects)
         self.queue = Queue(analyse_attempts=3, deliver_attempts=4, lease_seconds=60, backoff_seconds=1)
         self.analyse = Analyse(
             engine,
             self.files,
-            lambda ds: self.judge(ds),
+            self._score,
             Equipment(DEVICE, "m", "n", "0", "1", "site", "NODE", "series"),
             tuple(self.destinations),
             self.clock,
+            objects={name: destination.objects for name, destination in self.destinations.items()},
         )
         self.dispatch = Dispatch(engine, self.files, self.peer.send, self.destinations, self.clock)
         self.worker = Worker(
@@ -75,6 +90,13 @@ class Site:
             lambda: 0.0,
         )
         self._sent = 0
+        self.banks: list[str] = []
+        """Which bank was asked for, image by image; "" where none was named."""
+
+    def _score(self, path: Path, bank: str) -> Examined:
+        self.banks.append(bank)
+        result = image.analyse(path, lambda ds: self.judge(ds))
+        return Examined(result, self.explain(result))
 
     def receive(
         self,
@@ -427,6 +449,13 @@ def test_a_self_test_study_is_answered_and_leaves_the_node_for_nowhere(site: Sit
 
 def test_an_object_that_this_node_made_is_taken_and_never_processed(site: Site) -> None:
     assert site.receive(chest_dataset(DeviceUID=DEVICE)) is Ingested.OWN
+    own = sr.build(
+        StudyResult("2.25.1", 1, Verdict.FAILED, (), "gone"),
+        [],
+        Equipment(DEVICE, "a", "b", "c", "d"),
+        site.clock(),
+    )
+    assert site.receive(dcmread(BytesIO(own.content))) is Ingested.OWN
     assert site.pass_quiet_time() == 0
     assert (site.count("instances"), "instance.own" in site.events()) == (0, True)
 

@@ -60,10 +60,12 @@ def test_the_runbook_shows_every_command_that_an_operator_has() -> None:
         deployment.parse(app, a) for line in lines for program, a in invocations(line) if program != "training"
     }
     assert shown >= {
-        *("serve", "receive", "work", "check", "selftest", "score"),
+        *("serve", "receive", "work", "web", "check", "conformance", "selftest", "score"),
+        *("prune", "backup", "restore"),
         *(f"bank {name}" for name in ("build", "rebuild", "list", "show", "verify", "activate")),
         *(f"bank {name}" for name in ("rollback", "compare", "gc")),
-        *(f"worklist {name}" for name in ("list", "show", "retry", "cancel", "mark")),
+        *(f"worklist {name}" for name in ("list", "show", "retry", "cancel", "rerun", "deliver", "mark")),
+        *(f"user {name}" for name in ("add", "list", "remove", "role", "link", "token", "revoke")),
     }
 
 

@@ -81,7 +81,7 @@ def test_a_delivery_is_given_up_after_the_time_that_it_says() -> None:
 
 
 def test_the_fewest_normals_are_what_the_builder_asks_for() -> None:
-    from training.build import FEW_NORMALS, MINIMUM_NORMALS
+    from training.stated import FEW_NORMALS, MINIMUM_NORMALS
 
     assert int(said(r"At least (\d+) usable ones are needed")) == MINIMUM_NORMALS
     assert int(said(r"below (\d+) percentiles and threshold are rough")) == FEW_NORMALS
@@ -93,8 +93,15 @@ def test_states_verdicts_and_events_are_those_of_the_program() -> None:
     verdicts = said(r"before the first report, else (.+?)\.")
     assert set(re.findall(r"`([^`]+)`", verdicts)) == set(Verdict)
     listed = set(re.findall(r"`([a-z]+\.[a-z]+)`", said(r"Kinds: (.+?)`\.") + "`"))
-    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "dicom_node").rglob("*.py"))
-    written = set(re.findall(r'"((?:instance|revision|workitem|report|delivery|bank)\.[a-z]+)"', sources))
+    sources = "\n".join(
+        path.read_text("utf-8") for path in (ROOT / "dicom_node").rglob("*.py") if "config" not in path.parts
+    )
+    written = set(
+        re.findall(
+            r'"((?:instance|revision|workitem|report|object|delivery|commitment|bank|retrieval)\.[a-z]+)"',
+            sources,
+        )
+    )
     written |= {f"workitem.{state.value.lower()}" for state in (State.COMPLETED, State.FAILED, State.CANCELED)}
     assert listed == written
 

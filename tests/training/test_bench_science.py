@@ -16,10 +16,11 @@ from dicom_node.score.files import read_image
 from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.scoring import load_scorer
 from training import bench_rows, bench_science, bench_text, metrics, phantoms_cli
-from training.bench_banks import bank_row
+from training.bench_banks import bank_rows
+from training.bench_choice import least_spread, most_planted, spread
 from training.bench_features import Features, read_data
-from training.bench_judge import judge, paired
-from training.bench_rows import CONTROL, Outcome, Row
+from training.bench_judge import Judged, judge, paired
+from training.bench_rows import CONTROL, ZERO_SHOT, Outcome, Row
 from training.build import Order, build
 
 SIDE = (80, 66)
@@ -145,6 +146,49 @@ def test_a_row_is_judged_by_means_over_its_seeds(features: Features) -> None:
     assert gap.low > 0
 
 
+def test_what_is_chosen_without_labels(features: Features) -> None:
+    """By how alike held-out normals look, and by how an opacity drawn into them stands out."""
+    data = features.data
+
+    def row(name: str, gain: float, *held: list[float], beyond: float = 0.0) -> Judged:
+        test = scores(data.labels, 0, gain)
+        found = [Outcome(test, np.array(one), test, np.array(one) + beyond) for one in held]
+        return judge(Row(ZERO_SHOT, name, lambda *_: found[0], range(len(held))), found, 0.0, data, 100)
+
+    wide, even = row("wide", 9.0, [1.0, np.e**2], [1.0, np.e**4]), row("even", 0.0, [5.0, 5.5], [6.0, 5.5])
+    zero = row("zero", 5.0, [0.0, 1.0], beyond=0.5)
+    assert spread(wide) == pytest.approx((1 + 2) / 2)
+    assert np.isfinite(spread(zero))
+    assert spread(row("other scale", 0.0, [50.0, 55.0], [60.0, 55.0])) == pytest.approx(spread(even))
+    assert least_spread([wide, even, zero]) is even
+    assert (wide.planted, zero.planted) == (0.5, 0.75)
+    assert most_planted([wide, even, zero]) is zero
+    text = bench_text.page(data, [wide, even, zero], None, [], "a machine", 100)
+    (told,) = re.findall(r"### Configurations chosen without labels\n(.*?)\n###", text, re.DOTALL)
+    assert f"identity head: even. AUROC {even.auroc.value:.3f}" in told
+    assert f"stand out most: zero. AUROC {zero.auroc.value:.3f}" in told
+    assert f"find: wide. AUROC {wide.auroc.value:.3f}" in told
+    assert re.findall(r"^\| (\w+) \| \d", told, re.MULTILINE) == ["zero", "wide", "even"]
+
+
+def test_a_run_without_the_controls_keeps_the_comparison_with_them(features: Features) -> None:
+    data = features.data
+
+    def row(group: str, name: str, gain: float) -> Judged:
+        found = scores(data.labels, 0, gain)
+        return judge(Row(group, name, lambda *_: None), [Outcome(found, found[:3], found)], 0.0, data, 100)
+
+    best, control = row(ZERO_SHOT, "best", 3.0), row(CONTROL, "sharpness", 0.0)
+    gaps = [(control, paired(best, control))]
+    first = bench_text.page(data, [control, best], best, gaps, "a machine", 100)
+    kept = bench_text.earlier_comparison(bench_text.replaced("", first))
+    assert kept.startswith("### The highest row against every control: best\n")
+    assert re.findall(r"^\| sharpness \| \+", kept, re.MULTILINE)
+    again = bench_text.page(data, [best], best, [], "a machine", 100, kept_comparison=kept)
+    assert again.count(kept) == again.count("against every control") == 1
+    assert bench_text.earlier_comparison("no table") == ""
+
+
 def test_the_rows_are_those_of_the_protocol_each_with_a_name_of_its_own() -> None:
     rows = bench_rows.all_rows()
     names = [row.name for row in rows]
@@ -186,6 +230,13 @@ def test_the_command_writes_the_table_and_keeps_what_stands_beside_it(folder: Pa
         r"^\| (file size|sharpness|mean grey|raw [^|]+?) \|", out.read_text("utf-8"), re.MULTILINE
     )
     assert rows == ["file size", "mean grey", "sharpness", "raw 32 x 32 pixels, k 5"]
+    before = bench_text.earlier(out.read_text("utf-8"))
+    options[3] = tmp_path / "an empty cache"
+    lost = CliRunner().invoke(bench_science.app, [*map(str, options), "--only", "file size"])
+    assert lost.exit_code == 0, lost.output
+    after = bench_text.earlier(out.read_text("utf-8"))
+    assert list(after) == list(before) == [(CONTROL, name) for name in rows]
+    assert {key: after[key] for key in list(after)[1:]} == {key: before[key] for key in list(before)[1:]}
 
 
 def test_a_bank_of_the_training_normals_is_a_row_that_stays(folder: Path, tmp_path: Path) -> None:
@@ -200,7 +251,7 @@ def test_a_bank_of_the_training_normals_is_a_row_that_stays(folder: Path, tmp_pa
         )
         build(order, created_at=datetime(2026, 1, 1, tzinfo=UTC), started=print, progress=print)
     banks = tmp_path / "banks"
-    (row,) = [bank_row(banks / "fair")]
+    (row,) = bank_rows([banks / "fair"])
     data = read_data(folder)
     found = row.run(Features(data, tmp_path / "cache", print), 0)
     scorer = load_scorer(banks / "fair")
@@ -208,7 +259,7 @@ def test_a_bank_of_the_training_normals_is_a_row_that_stays(folder: Path, tmp_pa
     assert found.test == pytest.approx(expected, rel=1e-5)
     assert np.array_equal(found.held, scorer.bank.calibration.scores)
     with pytest.raises(BankError, match=r"bank leaky holds \d+ of the test images"):
-        bank_row(banks / "leaky").run(Features(data, tmp_path / "cache", print), 0)
+        bank_rows([banks / "leaky"])[0].run(Features(data, tmp_path / "cache", print), 0)
 
     out = tmp_path / "table.md"
     options = [*map(str, ("--data", folder, "--cache", tmp_path / "cache", "--out", out)), "--bootstrap", "100"]
@@ -220,6 +271,40 @@ def test_a_bank_of_the_training_normals_is_a_row_that_stays(folder: Path, tmp_pa
             r"^\| fair: deep-knn, lite0-random, head identity, A 1, k 1, 24 normals \|", text, re.M
         )
     assert "| file size |" in text
+
+
+def test_banks_that_differ_in_their_seed_are_one_row_of_means(folder: Path, tmp_path: Path) -> None:
+    for seed, calibration in ((0, 6), (2, 9)):
+        order = Order(
+            images=folder / "train" / "NORMAL",
+            out=tmp_path / "banks",
+            name=f"chest-s{seed}",
+            backbone="lite0-random",
+            views=("squash",),
+            preprocessing=Preprocessing(size=64, resize_short=72),
+            calibration=calibration,
+            seed=seed,
+            patches=0,
+        )
+        build(order, created_at=datetime(2026, 1, 1, tzinfo=UTC), started=print, progress=print)
+    banks = [tmp_path / "banks" / f"chest-s{seed}" for seed in (2, 0)]
+    (row,) = bank_rows(banks)
+    assert row.name == "chest: deep-knn, lite0-random, head identity, A 1, k 1, 21 to 24 normals"
+    assert row.seeds == (0, 2)
+    held = [
+        len(row.run(Features(read_data(folder), tmp_path / "cache", print), seed).held) for seed in row.seeds
+    ]
+    assert held == [6, 9]
+
+    options = [*map(str, ("--data", folder, "--cache", tmp_path / "cache", "--out", tmp_path / "table.md"))]
+    texts = []
+    for further in (["--only", "chest", *(f"--bank={bank}" for bank in banks)], ["--only", "none"]):
+        done = CliRunner().invoke(bench_science.app, [*options, "--bootstrap", "100", *further])
+        assert done.exit_code == 0, done.output
+        text = (tmp_path / "table.md").read_text("utf-8")
+        texts += re.findall(r"^\| chest: .*\| 2: \d.*$", text, re.MULTILINE)
+    assert len(texts) == 2
+    assert texts[0] == texts[1]
 
 
 def test_without_the_data_it_says_so_and_writes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -22,11 +23,14 @@ from dicom_node.score.bank import load_bank
 from dicom_node.score.bank_store import BankStore
 from dicom_node.score.files import read_image
 from dicom_node.score.manifest import Preprocessing
+from dicom_node.score.normal_pictures import FILE as NORMALS
+from dicom_node.score.normal_pictures import NormalPictures
 from dicom_node.score.scoring import Scorer
 from dicom_node.score.views import make_views
 from tests.unit.score.builders import image
 from training.build import Order, Summary, build
 from training.embed import SHARD
+from training.recipe import order_like
 
 SMALL = Preprocessing(size=64, resize_short=72)
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,7 +218,7 @@ def test_a_build_that_was_killed_goes_on_and_makes_the_same_bank(tmp_path: Path)
     ("options", "seen"),
     [
         (["--views", "left"], "name each once"),
-        (["--calibration", "1.5"], "--calibration is '1.5'"),
+        (["--calibration", "1.5"], "--calibration is 1.5"),
         (["--fpr", "1"], "--fpr is 1"),
     ],
 )
@@ -234,3 +238,27 @@ def test_work_that_fails_ends_with_1_and_says_why(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "holds no DICOM, PNG or JPEG file" in done.stderr
+
+
+def test_a_bank_carries_pictures_of_its_normals_where_it_is_told_to_and_is_verified_with_them(
+    tmp_path: Path,
+) -> None:
+    images = pictures(tmp_path / "in", 25)
+    built(order(images, tmp_path / "banks", name="plain"))
+    built(order(images, tmp_path / "banks", name="shown", thumbnails=True))
+    assert NORMALS not in load_bank(tmp_path / "banks" / "plain").manifest.files
+    bank, shown = load_bank(tmp_path / "banks" / "shown"), NormalPictures(tmp_path / "banks")
+    assert shown.among("shown", bank.images) == set(bank.images)
+    assert shown.among("plain", bank.images) == set()
+    content = shown.picture("shown", bank.images[0])
+    assert content is not None
+    assert Image.open(io.BytesIO(content)).size == (140, 140)
+    repeated = order_like(
+        bank, tmp_path / "banks" / "shown", images=images, name="again", calibration_images=None
+    )
+    assert isinstance(repeated, Order)
+    assert repeated.thumbnails
+    place = tmp_path / "banks" / "shown" / NORMALS
+    place.write_bytes(place.read_bytes()[:-1] + b"x")
+    with pytest.raises(BankError, match=NORMALS):
+        load_bank(tmp_path / "banks" / "shown")

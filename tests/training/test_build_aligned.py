@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 from typer.testing import CliRunner
 
 from dicom_node.config import Eligibility
@@ -29,6 +30,7 @@ from training.aligned_fit import choose, held_out, principal
 from training.build_aligned import AlignedOrder, AlignedSummary, build_aligned
 from training.cli import app
 from training.model_card import NAME
+from training.phantoms import make
 from training.phantoms_cli import run as draw
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -212,3 +214,30 @@ def test_the_command_builds_and_refuses(normals: Path, tmp_path: Path) -> None:
     summary = json.loads(done.stdout)
     assert (summary["normal_images"], summary["k"]) == (30, 5)
     assert any("500 or more are sensible" in warning for warning in summary["warnings"])
+
+
+def test_a_heat_map_tells_where_an_opacity_lies(bank: tuple[Path, AlignedSummary]) -> None:
+    out, _ = bank
+    scorer = load_scorer(out / "aligned")
+    assert scorer.explains
+    hits = 0
+    for seed in range(9000, 9006):
+        phantom = make(seed, lesion="opacity", shape=SHAPE)
+        seen = scorer.explain(phantom.image)
+        assert seen.heat.shape == SHAPE
+        assert np.isnan(seen.heat[0]).all()
+        away = distance_transform_edt(~phantom.mask) * phantom.spacing
+        hits += bool(away[seen.peak] <= 20.0)
+    assert hits >= 4
+
+
+def test_a_picture_is_drawn_of_an_aligned_bank_and_names_its_method(
+    bank: tuple[Path, AlignedSummary], tmp_path: Path
+) -> None:
+    out, _ = bank
+    draw(tmp_path / "in", 1, seed=9000, lesion="opacity", form="png", shape=SHAPE)
+    (file,) = (tmp_path / "in").glob("*.png")
+    analyser = Analyser(out, Eligibility(), kinds=("aligned-knn",), threads=1)
+    result, picture = analyser.explain_file(file, "aligned")
+    assert result.score is not None
+    assert picture.startswith(b"\x89PNG")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dicom_node.score.bank import load_bank, read_manifest
-from dicom_node.score.manifest import Manifest, Population, Preprocessing, SaladFacts
+from dicom_node.score.manifest import Manifest, Population, Preprocessing
+from dicom_node.score.salad_facts import SaladFacts
 from training import phantoms_cli
 from training.build import Order, build
 from training.model_card import NAME, model_card
@@ -37,7 +38,7 @@ def manifest(**changes: Any) -> Manifest:
         "threshold": 0.12345678901,
         "population": Population(
             description="Adults standing | upright", site="St Elsewhere", modalities=("DX",), views=("PA",),
-            minimum_age=18.0,
+            minimum_age=18.0, institutions=("ST ELSEWHERE",),
         ),
         "seen": {"modality": {"DX": 600, "not stated": 17}},
         "recipe": {"seed": 11},
@@ -80,7 +81,7 @@ def test_the_words_say_what_people_must_know() -> None:
         "Not a medical device",
         "Adults standing | upright",
         "Site: St Elsewhere.",
-        "Scores only: DX; PA; ages 18 to any age years.",
+        "Scores only: DX; PA; ages 18 to any age years; Institution Name ST ELSEWHERE.",
         "617 normal images, 1234 vectors of 640 numbers",
         "licence: Apache-2.0. Trained on: ImageNet-1k.",
         "Views (2): squash, tl-flip.",

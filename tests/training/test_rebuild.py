@@ -20,7 +20,7 @@ from dicom_node.score.manifest import Population, Preprocessing
 from tests.training.test_build import AT, ROOT, built, environment, order, pictures
 from training.embed import SHARD
 from training.rebuild import VERDICT, Rebuild, Verdict, hold_out, rebuild
-from training.recipe import REBUILD_INPUT, REBUILT_FROM, order_like
+from training.recipe import REBUILD_INPUT, REBUILD_SOURCE, REBUILT_FROM, order_like
 from training.splits import describe
 
 
@@ -42,7 +42,7 @@ def active(tmp_path: Path) -> Path:
 
 def test_a_rebuild_repeats_the_recipe_on_other_normals_and_judges(active: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "in", 60, first=40)
-    verdict = rebuilt(active, tmp_path / "in")
+    verdict = rebuilt(active, tmp_path / "in", source="archive pacs")
     assert (verdict.state, verdict.bank, verdict.active) == ("not worse", "chest-r1", "chest")
     old, new = load_bank(active), load_bank(active.parent / "chest-r1")
     assert (verdict.bank_hash, verdict.active_hash) == (new.bank_hash, old.bank_hash)
@@ -51,6 +51,7 @@ def test_a_rebuild_repeats_the_recipe_on_other_normals_and_judges(active: Path, 
     repeated = {key: value for key, value in new.manifest.recipe.items() if not key.startswith("rebu")}
     assert repeated == old.manifest.recipe
     assert new.manifest.recipe[REBUILT_FROM] == old.bank_hash
+    assert new.manifest.recipe[REBUILD_SOURCE] == "archive pacs"
     assert verdict.new is not None
     assert verdict.old is not None
     assert verdict.new.images == verdict.old.images == 20

@@ -20,11 +20,12 @@ from PIL import Image
 from dicom_node.domain.errors import BankError
 from dicom_node.score import batch_norm
 from dicom_node.score.backbone import LITE0_SHA256, load_backbone
-from dicom_node.score.bank import load_bank
+from dicom_node.score.bank import STATISTICS, load_bank
 from dicom_node.score.files import read_image
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
 from dicom_node.score.scoring import Scorer, embed_views
-from dicom_node.score.views import draw_views, make_views
+from dicom_node.score.view_names import draw_views
+from dicom_node.score.views import make_views
 from training.build import Order, build
 from training.head_checkpoint import Progress
 from training.head_epochs import run_epochs
@@ -196,7 +197,7 @@ def test_adapting_stores_statistics_that_the_bank_and_the_node_use(tmp_path: Pat
     _, statistics = read_head(tmp_path / "head.safetensors")
     bank_of(images, tmp_path / "banks", tmp_path / "head.safetensors")
     bank = load_bank(tmp_path / "banks" / "normals")
-    assert bank.statistics == statistics == (tmp_path / "banks" / "normals" / batch_norm.FILE).read_bytes()
+    assert bank.statistics == statistics == (tmp_path / "banks" / "normals" / STATISTICS).read_bytes()
     assert bank.manifest.recipe["head.bn"] == "adapt"
     published = load_backbone("lite0")
     scorer = Scorer(bank, published)
@@ -207,6 +208,26 @@ def test_adapting_stores_statistics_that_the_bank_and_the_node_use(tmp_path: Pat
     views = make_views(greys[0], bank.manifest.views, 64, 72)[None]
     drifted, plain = embed_views(scorer.backbone, views, SMALL), embed_views(published, views, SMALL)
     assert np.abs(drifted - plain).max() > 0.1 * np.abs(plain).max()
+
+
+def test_another_rate_and_more_epochs_find_the_drift_as_it_was_and_give_what_a_training_alone_gives(
+    tmp_path: Path,
+) -> None:
+    images, cache = pictures(tmp_path / "in", 22), tmp_path / "cache"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    trained(images, tmp_path / "first.safetensors", bn="adapt", epochs=2, cache=cache)
+    (kept,) = cache.glob("drift-*")
+    before = {path.name: path.stat().st_mtime_ns for path in kept.iterdir()}
+    trained(images, tmp_path / "a" / "head.safetensors", bn="adapt", lr=1e-4, epochs=3, cache=cache)
+    trained(images, tmp_path / "b" / "head.safetensors", bn="adapt", lr=1e-4, epochs=3)
+    for name in ("head.safetensors", "head.training.json", "head.backbone_bn.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    after = {path.name: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert sorted(after) == ["00001.safetensors", "00002.safetensors", "00003.safetensors"]
+    assert {name: after[name] for name in before} == before
+    trained(images, tmp_path / "other.safetensors", bn="adapt", seed=1, epochs=1, cache=cache)
+    assert len(list(cache.glob("drift-*"))) == 2
 
 
 def test_a_head_meets_only_the_backbone_the_images_and_the_statistics_it_was_trained_with(

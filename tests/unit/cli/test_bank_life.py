@@ -84,7 +84,8 @@ def test_compare_scores_the_same_images_by_both_banks(tmp_path: Path) -> None:
 def test_a_rebuild_needs_one_source_of_normals(tmp_path: Path, options: tuple[str, ...]) -> None:
     code, said = run(tmp_path, "", "bank", "rebuild", *options)
     assert code == 2
-    assert "say either --images or --marked-normal" in said
+    words = " ".join(said.replace("│", " ").split())
+    assert "say one of --images, --marked-normal and --from-pacs" in words
 
 
 def test_a_rebuild_without_an_active_bank_says_so(tmp_path: Path) -> None:
@@ -114,3 +115,27 @@ def test_a_study_is_marked_and_the_mark_taken_back(tmp_path: Path) -> None:
     )  # fmt: skip
     code, said = run(tmp_path, "", "worklist", "mark", "1.2.3", "fine")
     assert code == 2
+
+
+def test_a_damaged_record_of_active_banks_is_told_and_an_activation_repairs_it(
+    tmp_path: Path, banks: BankStore
+) -> None:
+    (banks.root / "active.json").write_bytes(b'{"active": [{"na')
+    code, said = run(tmp_path, "", "bank", "list")
+    assert code == 0
+    assert "  one  " in said
+    assert "active.json cannot be read" in said
+    assert "`dicom-node bank activate NAME` writes it anew" in said
+    code, said = run(tmp_path, "", "bank", "gc", "--remove")
+    assert (code, len(banks.names())) == (1, 3)
+    code, said = run(tmp_path, "", "bank", "activate", "two")
+    assert (code, banks.active()) == (0, ("two",))
+
+
+def test_gc_names_what_dead_builds_left(tmp_path: Path, banks: BankStore) -> None:
+    left = banks.root / ".one.removed-4194305"
+    left.mkdir()
+    _, said = run(tmp_path, "", "bank", "gc")
+    assert f"can go  {left.name}: was left by a process that is gone" in said
+    assert run(tmp_path, "", "bank", "gc", "--remove")[0] == 0
+    assert not left.exists()

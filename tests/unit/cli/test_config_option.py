@@ -40,7 +40,7 @@ def test_the_demo_keeps_a_sites_own_settings_under_its_own_ports_and_folders(tmp
         '[[destinations]]\nname = "vna"\nae_title = "VNA"\nhost = "10.0.0.1"\nport = 104\n',
         encoding="utf-8",
     )
-    config = load(demo._write_config(base, tmp_path, 1104, 1105))
+    config = load(demo._write_config(base, tmp_path, 1104, 1105, 8081))
     assert (config.receive.ae_title, config.receive.port, config.receive.peers) == ("SITE", 1104, ())
     assert config.report.institution_name == "Klinik"
     assert [(d.host, d.port) for d in config.destinations] == [("127.0.0.1", 1105)]

@@ -61,7 +61,10 @@ def test_a_bank_without_patches_says_that_it_has_no_heat_map(root: Path, tmp_pat
     out = tmp_path / "heat.png"
     code, said = run(root, str(root / "chest.dcm"), "--bank", "without", "--heatmap", str(out))
     assert code == 1
-    assert "error: without has no patches of normals, so there is no heat map: build it with --patches" in said
+    assert (
+        "error: without cannot tell places, so there is no heat map; one needs a deep-knn bank with --patches"
+        in said
+    )
     assert not out.exists()
 
 

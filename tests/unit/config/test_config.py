@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -33,12 +34,15 @@ def test_the_repositorys_file_lists_every_key_with_its_default() -> None:
 
 
 def _keys(model: type, prefix: str) -> list[str]:
-    from dicom_node.config import DestinationSection
+    from dicom_node.config import DicomDestination, Hl7Destination, StowDestination
 
     keys = []
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         if name == "destinations":
-            keys += _keys(DestinationSection, "destinations.")
+            for kind in (DicomDestination, StowDestination, Hl7Destination):
+                keys += _keys(kind, "destinations.")
+        elif not prefix and (of := get_args(field.annotation)) and hasattr(of[0], "model_fields"):
+            keys += _keys(of[0], f"{prefix}{name}.")
         elif isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
             keys += _keys(field.annotation, f"{prefix}{name}.")
         else:
@@ -134,3 +138,76 @@ def test_a_schedule_that_is_none_or_may_mean_another_day_is_a_fault(cron: str, t
     assert "bank.schedule.cron: " in str(caught.value)
     assert told in str(caught.value)
     assert load(flags={"bank": {"schedule": {"cron": "0 3 * * sun"}}}).bank.schedule.rebuild == "marked-normal"
+
+
+def _destination(**keys: object) -> Config:
+    return load(flags={"destinations": [{"name": "vna", **keys}]})
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"kind": "ftp"}, 'destinations[0]: kind is none of "dicom", "stow", "hl7"'),
+        ({"kind": "stow"}, "destinations[0].url: Field required"),
+        (
+            {"kind": "stow", "url": "http://h/", "port": 1},
+            "destinations[0].port: there is no such key with kind=stow",
+        ),
+        ({"kind": "stow", "url": "vna.example"}, "http://host:port/path"),
+        ({"kind": "stow", "url": "http://me:secret@h/"}, "secrets belong in files"),
+        ({"kind": "stow", "url": "https://h/"}, "tls.enabled = true belong together"),
+        ({"kind": "stow", "url": "http://h/", "username": "u"}, "username needs passcode_file"),
+        ({"kind": "stow", "url": "http://h/", "username": "u", "token_file": "t"}, "set one of them"),
+        ({"kind": "stow", "url": "http://h/", "confirm": "commitment"}, "destinations[0].confirm"),
+        ({"kind": "hl7", "host": "h"}, "destinations[0].port: Field required"),
+        ({"kind": "hl7", "host": "h", "port": 1, "ae_title": "X"}, "there is no such key with kind=hl7"),
+        ({"kind": "hl7", "host": "h", "port": 1, "schedule": ["22-6"]}, "write it as 22:00-06:00"),
+        ({"kind": "hl7", "host": "h", "port": 1, "route": {"verdicts": ["above"]}}, "route.verdicts[0]"),
+        (
+            {"kind": "hl7", "host": "h", "port": 1, "route": {"minimum_percentile": 101}},
+            "route.minimum_percentile",
+        ),
+        ({"kind": "hl7", "host": "h", "port": 1, "max_associations": 0}, "destinations[0].max_associations"),
+    ],
+)
+def test_each_kind_of_destination_has_its_own_keys_and_says_what_is_wrong(
+    keys: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _destination(**keys)
+    assert told in str(caught.value)
+    assert len(caught.value.faults) == 1
+    assert ":secret@" not in str(caught.value)
+
+
+def test_a_destination_of_the_web_has_the_address_of_its_url() -> None:
+    from dicom_node.node.opening import destinations_of
+
+    tls = {"enabled": True, "ca_certificates": "ca.pem"}
+    config = _destination(kind="stow", url="https://vna.example/dicom-web/", tls=tls, schedule=["22:00-06:00"])
+    vna = destinations_of(config)["vna"]
+    assert (vna.url, vna.host, vna.port, vna.confirm) == (
+        "https://vna.example/dicom-web",
+        "vna.example",
+        443,
+        "find",
+    )
+    assert (vna.security.server_name, len(vna.limits.windows)) == ("vna.example", 1)
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        ({"host": "cr.example"}, "port is not set"),
+        ({"connect_tls": {"enabled": True, "ca_certificates": "ca.pem"}}, "port is not set"),
+        ({"port": 104, "tls": "required"}, "needs connect_tls.enabled"),
+        ({"port": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_how_a_peer_is_called_must_be_complete_and_as_safe_as_its_own_calls(
+    peer: dict[str, object], told: str
+) -> None:
+    receive = {"peers": [{"ae_title": "CR1", **peer}], "tls": {"enabled": True, "client_certificates": "none"}}
+    receive["tls"] |= {"certificate": "node.pem", "private_key": "node.key"}  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=told):
+        load(flags={"receive": receive})

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import stat
+import traceback
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from dicom_node.config import Db
@@ -124,3 +127,70 @@ def test_an_image_cannot_name_a_revision_that_is_not_there(engine: Engine) -> No
     }  # fmt: skip
     with pytest.raises(IntegrityError), writing(engine) as conn:
         conn.execute(insert(schema.instances).values(values))
+
+
+SECRET = "xSECRETx"  # noqa: S105 - a test's
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://node:{SECRET}@127.0.0.1:{SECRET}/node",
+        f"postgresql://node:a@{SECRET}@127.0.0.1/node",
+        f"{SECRET} is no URL",
+        f"postgresql://node:{SECRET}@127.0.0.1:1/node",
+        f"postgresql://node:{SECRET}@127.0.0.1:1/node?nonsense=1",
+        f"postgresql://node:{SECRET}@no-such-host.invalid/node",
+        f"postgresql://node:{SECRET}@127.0.0.1:70000/node",
+        f"postgresql://node:{SECRET}@127.0.0.1:1/node?sslrootcert=/missing&sslmode=verify-full",
+        f"mysql://node:{SECRET}@127.0.0.1/node",
+    ],
+)
+def test_a_password_in_the_url_is_in_no_message_and_no_traceback(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with pytest.raises((ConfigError, DatabaseError)) as caught:  # noqa: SIM117 - either of the two raises
+        with reading(open_engine(Db(url=url))):
+            pass
+    told = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(Db(url=url))
+    assert SECRET not in told
+
+
+def test_a_password_that_the_server_does_not_take_is_in_no_message(postgres_url: str) -> None:
+    url = make_url(postgres_url).set(username="nobody-of-that-name", password=SECRET)
+    with (
+        pytest.raises(DatabaseError) as caught,
+        reading(open_engine(Db(url=url.render_as_string(hide_password=False)))),
+    ):
+        pass
+    assert "nobody-of-that-name" in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_password_file_that_is_no_text_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff" + SECRET.encode())
+    with pytest.raises(ConfigError, match=r"db\.password_file: .*UTF-8") as caught:
+        open_engine(Db(url="postgresql://node@127.0.0.1/node", password_file=tmp_path / "password"))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_the_file_of_the_database_and_its_companions_are_the_owners_alone(
+    tmp_path: Path, before: int | None
+) -> None:
+    path = tmp_path / "new" / "node.db"
+    umask = os.umask(0)
+    try:
+        if before is not None:
+            path.parent.mkdir()
+            path.touch(before)
+        engine = open_engine(Db(url=f"sqlite:///{path}"))
+        with writing(engine) as conn:
+            conn.execute(text("CREATE TABLE t (a INTEGER)"))
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
+    finally:
+        os.umask(umask)
+    engine.dispose()
+    assert modes == {"node.db": 0o600, "node.db-wal": 0o600, "node.db-shm": 0o600}
+    assert before is not None or stat.S_IMODE(path.parent.stat().st_mode) == 0o700

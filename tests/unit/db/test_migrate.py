@@ -11,11 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, column, event, inspect, select, text
+from sqlalchemy import table as sql_table
 
 from dicom_node.config import Db
 from dicom_node.db import migrate, schema
 from dicom_node.db.engine import open_engine, reading, writing
+from dicom_node.db.moment import UtcDateTime
 from dicom_node.domain.errors import DatabaseError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -56,7 +58,7 @@ def test_the_steps_lead_to_the_same_defaults_and_partial_indexes_as_the_schema(e
         schema.metadata.create_all(conn)
     assert migrated == indexes(empty_engine)
     assert migrated_columns == columns(empty_engine)
-    assert sum(" WHERE " in definition for definition in migrated) == 2
+    assert sum(" WHERE " in definition for definition in migrated) == 5
 
 
 def test_the_comparison_sees_a_missing_column(empty_engine: Engine) -> None:
@@ -70,7 +72,7 @@ def test_the_comparison_sees_a_missing_column(empty_engine: Engine) -> None:
 def test_an_empty_database_has_no_revision_and_an_upgraded_one_is_at_the_head(empty_engine: Engine) -> None:
     assert migrate.current(empty_engine) is None
     migrate.upgrade(empty_engine)
-    assert migrate.current(empty_engine) == migrate.head() == "0002"
+    assert migrate.current(empty_engine) == migrate.head()
 
 
 def test_upgrading_again_changes_nothing(engine: Engine) -> None:
@@ -84,7 +86,7 @@ def test_upgrading_again_changes_nothing(engine: Engine) -> None:
 def test_a_database_of_a_newer_version_is_refused_with_what_to_do(engine: Engine) -> None:
     with writing(engine) as conn:
         conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseError, match=r"9999, which is newer than .*\(0002\)"):
+    with pytest.raises(DatabaseError, match=rf"9999, which is newer than .*\({migrate.head()}\)"):
         migrate.upgrade(engine)
     assert migrate.current(engine) == "9999"
 
@@ -166,6 +168,83 @@ def test_an_installed_wheel_carries_the_steps(tmp_path: Path) -> None:
     assert (installed / "dicom_node/db/migrations/script.py.mako").is_file()
 
 
+def full_of_rows(engine: Engine) -> dict[str, list[dict[str, object]]]:
+    """Fill every table of the first schema and return the rows by table."""
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    tables = ("node", "associations", "revisions", "instances", "work_items", "reports", "deliveries", "events")
+    with writing(engine) as conn:
+        first = {name: {c["name"] for c in inspect(conn).get_columns(name)} for name in tables}
+        for name in tables:
+            table = schema.metadata.tables[name]
+            values: dict[str, object] = {}
+            for held in (c for c in table.c if c.name in first[name]):
+                kind = held.type.python_type
+                values[held.name] = (
+                    at if isinstance(held.type, UtcDateTime)
+                    else {"a": 1} if held.type.__class__.__name__ == "JSON"
+                    else kind(1) if kind in {int, bool} else "1"
+                )  # fmt: skip
+            as_then = sql_table(name, *(column(key, table.c[key].type) for key in values))
+            conn.execute(as_then.insert().values(values))
+    return rows_of(engine, {name: sorted(columns) for name, columns in first.items()})
+
+
+def rows_of(engine: Engine, columns: dict[str, list[str]]) -> dict[str, list[dict[str, object]]]:
+    with reading(engine) as conn:
+        return {
+            name: [
+                dict(row._mapping)
+                for row in conn.execute(select(*(schema.metadata.tables[name].c[c] for c in names)))
+            ]
+            for name, names in columns.items()
+        }
+
+
+def at_the_first_schema(engine: Engine) -> None:
+    config = migrate.alembic_config()
+    with writing(engine) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+
+
+def test_every_row_of_the_first_schema_is_there_unchanged_at_the_newest_and_every_file_counts_as_kept(
+    empty_engine: Engine,
+) -> None:
+    at_the_first_schema(empty_engine)
+    before = full_of_rows(empty_engine)
+    assert all(len(rows) == 1 for rows in before.values())
+    migrate.upgrade(empty_engine)
+    assert rows_of(empty_engine, {name: list(rows[0]) for name, rows in before.items()}) == before
+    with reading(empty_engine) as conn:
+        assert conn.execute(select(schema.instances.c.kept)).scalar_one() == "yes"
+        assert conn.execute(select(schema.reports.c.kept)).scalar_one() == "yes"
+        assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
+
+
+@pytest.mark.parametrize("statement", range(1, 8))
+def test_an_upgrade_that_dies_at_any_statement_leaves_the_old_schema_and_can_be_done_again(
+    empty_engine: Engine, statement: int
+) -> None:
+    at_the_first_schema(empty_engine)
+    before = full_of_rows(empty_engine)
+    seen = [0]
+
+    def die(_conn: object, _cursor: object, sql: str, *_: object) -> None:
+        seen[0] += sql.split()[0] in {"CREATE", "ALTER", "UPDATE"}
+        if seen[0] == statement:
+            raise KeyboardInterrupt
+
+    event.listen(empty_engine, "before_cursor_execute", die)
+    with pytest.raises(KeyboardInterrupt):
+        migrate.upgrade(empty_engine)
+    event.remove(empty_engine, "before_cursor_execute", die)
+    assert migrate.current(empty_engine) == "0001"
+    assert "marks" not in inspect(empty_engine).get_table_names()
+    migrate.upgrade(empty_engine)
+    assert migrate.current(empty_engine) == migrate.head()
+    assert rows_of(empty_engine, {name: list(rows[0]) for name, rows in before.items()}) == before
+
+
 def test_a_database_of_the_first_schema_keeps_its_rows_and_gets_the_marks(
     empty_engine: Engine,
 ) -> None:
@@ -184,12 +263,12 @@ def test_a_database_of_the_first_schema_keeps_its_rows_and_gets_the_marks(
         )
         conn.execute(schema.events.insert().values(at=at, kind="instance.stored", detail={"size": 3}))
     migrate.upgrade(empty_engine)
-    assert migrate.current(empty_engine) == "0002"
+    assert migrate.current(empty_engine) == migrate.head()
     with writing(empty_engine) as conn:
         conn.execute(
             schema.marks.insert().values(study_instance_uid="1.2.3", mark="normal", said_by="a", at=at)
         )
     with reading(empty_engine) as conn:
-        assert conn.execute(schema.revisions.select()).one() == ("1.2.3", 1, at, at, None)
+        assert conn.execute(schema.revisions.select()).one() == ("1.2.3", 1, at, at, None, None)
         assert conn.execute(schema.events.select()).one().detail == {"size": 3}
         assert conn.execute(schema.marks.select()).one()[1:] == ("1.2.3", "normal", "a", at)

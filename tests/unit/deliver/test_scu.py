@@ -123,9 +123,7 @@ def test_a_failure_names_destination_status_and_meaning(status, error, name, sin
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(0xB000, "stored"), (0xA702, "away")])
-def test_the_peers_comment_is_kept_with_a_delivery_and_stays_out_of_messages(
-    status, outcome, archive, tmp_path
-):
+def test_the_peers_own_comment_stays_out_of_deliveries_and_messages(status, outcome, archive, tmp_path):
     def answer(_event):
         elements = Dataset()
         elements.Status = status
@@ -134,7 +132,7 @@ def test_the_peers_comment_is_kept_with_a_delivery_and_stays_out_of_messages(
 
     address = archive(handlers=[(evt.EVT_C_STORE, answer)])
     if outcome == "stored":
-        assert scu.send(_to(address), _report(tmp_path)[0], **TITLE).comment == "changed Secret^Name"
+        assert scu.send(_to(address), _report(tmp_path)[0], **TITLE).comment == "stored, data elements coerced"
     else:
         with pytest.raises(DestinationAwayError) as away:
             scu.send(_to(address), _report(tmp_path)[0], **TITLE)
@@ -277,3 +275,112 @@ def test_a_patients_name_is_in_no_message_and_no_log(sink, tmp_path, caplog):
     with pytest.raises(DestinationRefusedError) as refused:
         scu.send(_to(sink.address), _report(tmp_path, PatientName="Secret^Name")[0], **TITLE)
     assert "Secret" not in str(refused.value) + caplog.text
+
+
+CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.88.34",
+    "1.2.840.10008.5.1.4.1.1.88.33",
+    "1.2.840.10008.5.1.4.1.1.88.22",
+    "1.2.840.10008.5.1.4.1.1.88.11",
+)
+
+
+def _forms(made, tmp_path):
+    def form(sop_class):
+        def make():
+            made.append(sop_class)
+            path = tmp_path / "form.dcm"
+            write_image(path, ExplicitVRLittleEndian, sop_class=sop_class, sop_instance_uid="1.2.3.4")
+            return path.read_bytes()
+
+        return make
+
+    return {sop_class: form(sop_class) for sop_class in CLASSES}
+
+
+def test_the_richest_form_that_is_accepted_is_the_only_one_that_is_made_and_sent(archive, tmp_path):
+    stored, made = [], []
+    address = archive(
+        contexts=[(CLASSES[1], [ExplicitVRLittleEndian]), (CLASSES[3], [ExplicitVRLittleEndian])],
+        handlers=[(evt.EVT_C_STORE, lambda event: stored.append(event.request.AffectedSOPClassUID) or 0)],
+    )
+    delivery = scu.send_first(_to(address, "ARCHIVE"), _forms(made, tmp_path), **TITLE)
+    assert (delivery.status, delivery.sent_as) == (0, CLASSES[1])
+    assert stored == made == [CLASSES[1]]
+
+
+def test_the_next_form_is_sent_where_the_destination_will_not_store_the_class_after_all(archive, tmp_path):
+    stored = []
+
+    def store(event):
+        stored.append(event.request.AffectedSOPClassUID)
+        return 0x0122 if len(stored) == 1 else 0xA900 if len(stored) == 2 else 0
+
+    address = archive(
+        contexts=[(sop_class, [ExplicitVRLittleEndian]) for sop_class in CLASSES],
+        handlers=[(evt.EVT_C_STORE, store)],
+    )
+    delivery = scu.send_first(_to(address, "ARCHIVE"), _forms([], tmp_path), **TITLE)
+    assert (delivery.sent_as, stored) == (CLASSES[2], list(CLASSES[:3]))
+
+
+CAPTURE, STATE, SEGMENTATION = (
+    "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.66.4"
+)  # fmt: skip
+
+
+def _beside(tmp_path, *classes):
+    for number, sop_class in enumerate(classes, 1):
+        path = tmp_path / f"beside-{number}.dcm"
+        write_image(path, ExplicitVRLittleEndian, sop_class=sop_class, sop_instance_uid=f"1.2.3.5.{number}")
+        yield path.read_bytes()
+
+
+def test_objects_follow_the_report_on_its_association_and_those_that_are_declined_change_nothing(
+    archive, tmp_path
+):
+    stored = []
+
+    def store(event):
+        stored.append((event.request.AffectedSOPClassUID, event.assoc.native_id))
+        return 0xC000 if event.request.AffectedSOPClassUID == STATE else 0
+
+    address = archive(
+        contexts=[(one, [ExplicitVRLittleEndian]) for one in (CLASSES[0], CAPTURE, STATE)],
+        handlers=[(evt.EVT_C_STORE, store)],
+    )
+    also = list(_beside(tmp_path, SEGMENTATION, STATE, CAPTURE))
+    delivery = scu.send_first(_to(address, "ARCHIVE"), _forms([], tmp_path), also=also, **TITLE)
+    assert [sop_class for sop_class, _ in stored] == [CLASSES[0], STATE, CAPTURE]
+    assert len({association for _, association in stored}) == 1
+    assert (delivery.sent_as, [one.sop_instance_uid for one in delivery.also]) == (CLASSES[0], ["1.2.3.5.3"])
+    assert delivery.comment == (
+        "without Segmentation Storage not accepted, "
+        "Grayscale Softcopy Presentation State Storage 0xC000 (cannot understand)"
+    )
+
+
+def test_a_destination_without_room_for_an_object_is_tried_again(archive, tmp_path):
+    answers = iter([0, 0xA700])
+    address = archive(
+        contexts=[(one, [ExplicitVRLittleEndian]) for one in (CLASSES[0], CAPTURE)],
+        handlers=[(evt.EVT_C_STORE, lambda _event: next(answers))],
+    )
+    with pytest.raises(DestinationAwayError, match="display object"):
+        scu.send_first(
+            _to(address, "ARCHIVE"), _forms([], tmp_path), also=list(_beside(tmp_path, CAPTURE)), **TITLE
+        )
+
+
+def test_a_destination_that_takes_objects_and_no_report_is_told_so(archive, tmp_path):
+    address = archive(contexts=[(CAPTURE, [ExplicitVRLittleEndian])])
+    with pytest.raises(DestinationRefusedError, match="accepted no SOP class of a report"):
+        scu.send_first(
+            _to(address, "ARCHIVE"), _forms([], tmp_path), also=list(_beside(tmp_path, CAPTURE)), **TITLE
+        )
+
+
+def test_a_destination_that_takes_no_form_at_all_is_told_by_name(archive, tmp_path):
+    address = archive(contexts=[(CR, [ExplicitVRLittleEndian])])
+    with pytest.raises(DestinationRefusedError, match="accepted no presentation context"):
+        scu.send_first(_to(address, "ARCHIVE"), _forms([], tmp_path), **TITLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicom_node.domain.errors import InvalidIdentifierError
-from dicom_node.domain.ids import check_ae_title, check_uid
+from dicom_node.domain.ids import check_ae_title, check_uid, quoted_code, quoted_number
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,11 @@ def test_valid_ae_titles_lose_only_their_padding(title: str) -> None:
 def test_invalid_ae_titles_are_refused(title: str) -> None:
     with pytest.raises(InvalidIdentifierError, match="1 to 16 printable ASCII"):
         check_ae_title(title)
+
+
+def test_what_came_instead_of_a_code_or_a_number_is_not_quoted() -> None:
+    assert quoted_code("FOR PROCESSING") == "'FOR PROCESSING'"
+    assert quoted_code("SECRET^NAME") == "11 characters that are no code"
+    assert quoted_number("-1.5e3 ") == "'-1.5e3 '"
+    assert quoted_number("nan") == "'nan'"
+    assert quoted_number("Secret") == "6 characters that are no number"

@@ -40,3 +40,12 @@ def test_an_answer_ends_the_pause() -> None:
     absences.note("pacs", "no answer", timedelta(seconds=30))
     absences.over("pacs")
     assert absences.of("pacs") is None
+
+
+def test_a_clock_that_went_back_ends_the_pause() -> None:
+    clock = ManualClock()
+    absences = Absences(clock)
+    absences.note("pacs", "no answer", timedelta(seconds=30))
+    clock.forward(-3600)
+    assert absences.of("pacs") is None
+    assert absences.of("pacs") == "no answer"

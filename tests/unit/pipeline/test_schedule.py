@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.config import BankSchedule, BankSection, Config, Db
 from dicom_node.db.engine import open_engine
-from dicom_node.pipeline.schedule import Schedule
+from dicom_node.pipeline.schedule import Schedule, catch_up
 from dicom_node.store.files import FileStore
 from tests.fakes import ManualClock
 
@@ -20,7 +22,23 @@ def jobs(tmp_path: Path, cron: str) -> dict[str, object]:
 
 
 def test_banks_are_rebuilt_by_themselves_only_where_the_configuration_says_when(tmp_path: Path) -> None:
-    assert set(jobs(tmp_path, "")) == {"gather quiet studies", "rescue expired leases", "sweep incoming"}
+    always = set(jobs(tmp_path, ""))
+    assert always >= {"gather quiet studies", "rescue expired leases", "sweep incoming", "prune"}
+    assert "rebuild" not in always
     trigger = jobs(tmp_path, "0 3 * * sun")["rebuild"]
     friday = datetime(2026, 1, 2, 12, tzinfo=UTC)
     assert trigger.get_next_fire_time(None, friday) == datetime(2026, 1, 4, 3, tzinfo=UTC)  # type: ignore[attr-defined]
+
+
+def test_duties_run_although_the_clock_went_back_and_what_has_a_time_of_day_waits_for_it() -> None:
+    at = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.start(paused=True)
+    scheduler.add_job(lambda: None, "interval", seconds=10, id="duty", next_run_time=at + timedelta(seconds=10))
+    scheduler.add_job(lambda: None, "cron", hour=13, id="rebuild", next_run_time=at + timedelta(hours=1))
+    catch_up(scheduler, at)
+    assert scheduler.get_job("duty").next_run_time == at + timedelta(seconds=10)
+    catch_up(scheduler, at - timedelta(hours=3))
+    assert scheduler.get_job("duty").next_run_time == at - timedelta(hours=3)
+    assert scheduler.get_job("rebuild").next_run_time == at + timedelta(hours=1)
+    scheduler.shutdown()

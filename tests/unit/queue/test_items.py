@@ -152,3 +152,20 @@ def test_a_reason_no_database_can_hold_is_made_visible(engine: Engine) -> None:
             select(schema.events.c.detail).where(schema.events.c.kind == "workitem.canceled")
         ).scalars()
     assert detail["reason"] == "a\ufffdb?"
+
+
+def test_an_item_that_waits_is_hastened_and_one_that_does_not_is_left(engine: Engine) -> None:
+    def hasten(destination: str) -> None:
+        items.hasten(conn, Kind.DELIVER, STUDY, 1, destination, T0)
+
+    with writing(engine) as conn:
+        waiting, other, done = (
+            items.schedule(conn, Kind.DELIVER, STUDY, 1, T0 + 60 * SECOND, destination=name) for name in "ABC"
+        )
+        items.cancel(conn, done, T0)
+        hasten("A")
+        hasten("C")
+        hasten("D")
+        at = [items.get(conn, number).available_at - T0 for number in (waiting, other, done)]
+        assert at == [0 * SECOND, 60 * SECOND, 60 * SECOND]
+        assert items.get(conn, done).state is State.CANCELED

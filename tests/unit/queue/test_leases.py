@@ -276,3 +276,84 @@ def test_of_many_who_rescue_at_once_each_item_is_rescued_once(engine: Engine) ->
         assert sum(pool.map(rescue, range(6))) == 30
     with reading(engine) as conn:
         assert history(conn).count("workitem.expired") == 30
+
+
+def test_no_more_items_of_a_destination_are_worked_on_than_it_takes(engine: Engine) -> None:
+    with writing(engine) as conn:
+        for number in range(4):
+            items.schedule(conn, Kind.DELIVER, f"1.{number}", 1, T0, destination="pacs")
+        other = items.schedule(conn, Kind.DELIVER, "1.9", 1, T0, destination="vna")
+        limits = {"pacs": 2}
+        held = [leases.claim(conn, "w", T0, 60, f"t{n}", limits=limits) for n in range(4)]
+        assert [lease and lease.item.destination for lease in held] == ["pacs", "pacs", "vna", None]
+        assert held[2] is not None
+        assert held[2].item.id == other
+        assert held[0] is not None
+        leases.acknowledge(conn, held[0], Done(), T0)
+        again = leases.claim(conn, "w", T0, 60, "t5", limits=limits)
+        assert again is not None
+        assert leases.claim(conn, "w", T0, 60, "t6", limits=limits) is None
+
+
+def test_the_limit_holds_among_workers_that_claim_at_the_same_time(engine: Engine) -> None:
+    with writing(engine) as conn:
+        for number in range(20):
+            items.schedule(conn, Kind.DELIVER, f"1.{number}", 1, T0, destination="pacs")
+    together = threading.Barrier(8)
+
+    def take(number: int) -> bool:
+        together.wait(30)
+        with writing(engine) as conn:
+            return leases.claim(conn, f"w{number}", T0, 60, f"t{number}", limits={"pacs": 3}) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    assert taken.count(True) == 3
+
+
+def test_a_worker_of_one_destination_takes_nothing_else_and_none_takes_what_is_left_alone(
+    engine: Engine,
+) -> None:
+    with writing(engine) as conn:
+        schedule(conn)
+        items.schedule(conn, Kind.DELIVER, "1.1", 1, T0, destination="pacs")
+        items.schedule(conn, Kind.DELIVER, "1.1", 1, T0, destination="vna")
+        mine = leases.claim(conn, "w", T0, 60, "t1", kinds=[Kind.DELIVER], destination="vna")
+        assert mine is not None
+        assert mine.item.destination == "vna"
+        assert leases.claim(conn, "w", T0, 60, "t2", kinds=[Kind.DELIVER], destination="vna") is None
+        assert leases.claim(conn, "w", T0, 60, "t3", kinds=[Kind.DELIVER], without={"pacs"}) is None
+        anything = leases.claim(conn, "w", T0, 60, "t4", without={"pacs"})
+        assert anything is not None
+        assert anything.item.kind is Kind.ANALYSE
+
+
+def test_an_item_that_waited_beyond_patience_goes_before_urgent_ones(engine: Engine) -> None:
+    with writing(engine) as conn:
+        waited = schedule(conn, "1.2.1", priority=9)
+        urgent = schedule(conn, "1.2.2", at=T0 + 1700 * SECOND, priority=1)
+
+        def next_at(now: datetime, token: str) -> int:
+            lease = leases.claim(conn, "worker", now, 60, token, patience_seconds=1800)
+            assert lease is not None
+            return lease.item.id
+
+        assert next_at(T0 + 1799 * SECOND, "a") == urgent
+        schedule(conn, "1.2.3", at=T0 + 1800 * SECOND, priority=1)
+        assert next_at(T0 + 1800 * SECOND, "b") == waited
+
+
+@pytest.mark.parametrize("urgent", [1, 3])
+def test_with_endless_urgent_arrivals_every_low_item_is_claimed(engine: Engine, urgent: int) -> None:
+    """Each minute brings as many urgent items as are worked off, or more: they would starve all others."""
+    with writing(engine) as conn:
+        waiting = {schedule(conn, f"1.2.{n}", priority=9) for n in range(4)}
+        for step in range(60):
+            now = T0 + step * 60 * SECOND
+            for n in range(urgent):
+                schedule(conn, f"1.3.{step}.{n}", at=now, priority=1)
+            lease = leases.claim(conn, "worker", now, 60, f"token {step}", patience_seconds=1800)
+            assert lease is not None
+            waiting.discard(lease.item.id)
+            leases.acknowledge(conn, lease, Done(), now)
+        assert not waiting

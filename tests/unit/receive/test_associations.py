@@ -10,6 +10,7 @@ import pytest
 from dicom_node.config import Receive
 from dicom_node.domain.errors import DatabaseError, OutOfResourcesError
 from dicom_node.receive.contexts import VERIFICATION
+from dicom_node.receive.gate import A_ABORT
 from dicom_node.receive.scp import Scp
 from tests.peers import CR, write_image
 
@@ -92,7 +93,7 @@ def test_a_peer_that_stops_in_mid_pdu_is_dropped_after_the_timeout(serve, keeper
 
 
 def test_an_idle_association_is_dropped_after_the_timeout(serve, keeper, associate):
-    associate(serve(network_timeout=0.3))
+    associate(serve(idle_timeout=0.3))
     keeper.wait_for(lambda: keeper.ended)
     assert keeper.ended[0][1] == "aborted"
 
@@ -101,7 +102,8 @@ def test_a_pdu_that_claims_gigabytes_closes_the_connection(serve):
     scp = serve()
     with socket.create_connection(scp.address, timeout=10) as peer:
         peer.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFF0))
-        assert peer.recv(1) == b"", "closed without waiting for the bytes"
+        assert peer.recv(20) == A_ABORT, "answered without waiting for the bytes"
+        assert peer.recv(1) == b""
 
 
 def test_an_account_that_cannot_be_kept_does_not_break_the_association(serve, keeper, associate, tmp_path):

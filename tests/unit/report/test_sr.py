@@ -107,8 +107,8 @@ def test_the_sentence_for_people_comes_first_and_leads_with_the_percentile() -> 
     ds = read(build())
     first = next(item for item in ds.ContentSequence if item.RelationshipType == "CONTAINS")
     assert first.TextValue == (
-        "More unusual than 97.3 % of this site's normal chests (210 calibration images; adults, PA, CR and DX; "
-        "Phantom site); above threshold. Research result, unverified, not a diagnosis."
+        "More unusual than 97.3 % of this site's normal chests, above threshold (210 calibration images; adults, PA, "
+        "CR and DX; Phantom site). Research result, unverified, not a diagnosis."
     )
 
 
@@ -122,7 +122,7 @@ def test_a_score_above_every_normal_says_all_and_not_100_percent() -> None:
     beyond = dataclasses.replace(HIGH, percentile=100.0)
     report = sr.build(result(Verdict.ABOVE, [image(score=beyond)]), [header()], EQUIPMENT, AT)
     assert facts(report.content)["summary"].startswith(
-        "More unusual than all of this site's normal chests (210"
+        "More unusual than all of this site's normal chests, above threshold (210"
     )
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +9,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.domain.types import ImageResult, StudyResult, Verdict
-from dicom_node.report import sr
-from tests.peers_validators import dciodvfy, dsrdump, pixelmed
+from dicom_node.report import profile, sr
+from tests.peers_validators import dciodvfy, dsrdump
 from tests.unit.report.builders import (
     AT,
     CR,
@@ -34,12 +33,14 @@ from tests.unit.report.builders import (
 from tests.unit.report.test_header import variants
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "cxr_dicom"
+IODS = dict(
+    zip(profile.CLASSES, ("Comprehensive3DSR", "ComprehensiveSR", "EnhancedSR", "BasicTextSR"), strict=True)
+)
 UNKNOWN_TO_DCIODVFY = (
     "latin-9",  # ISO_IR 203 is newer than the validator
     "gbk",  # it knows the term but holds the bytes against the default repertoire
     "gb18030 with 0x5C",  # it takes the second byte of a character for a backslash
 )
-KNOWN = Path(__file__).with_name("pixelmed_known.txt")
 
 
 def of_source(verdict: Verdict, source: Dataset) -> bytes:
@@ -124,24 +125,6 @@ def test_dcmtk_shows_the_sentence_and_the_result(verdict: Verdict, tmp_path: Pat
     assert "Verification Flag   : UNVERIFIED" in shown
 
 
-def known() -> list[str]:
-    """Return the expressions of the known complaints."""
-    lines = KNOWN.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.startswith(("Error", "Warning"))]
-
-
-@pytest.mark.peer("java")
-@pytest.mark.slow
-@pytest.mark.parametrize("verdict", [Verdict.ABOVE, Verdict.NOT_ANALYSED])  # the others have the same items
-def test_pixelmed_finds_the_template_and_nothing_but_the_known_complaints(
-    verdict: Verdict, tmp_path: Path
-) -> None:
-    judgement = pixelmed(of_source(verdict, header()), tmp_path)
-    assert judgement.root_template == "TID_1500"
-    unknown = {c for c in judgement.complaints if not any(re.fullmatch(k, c) for k in known())}
-    assert unknown == set()
-
-
 def real_files() -> Iterator[Path]:
     yield from sorted(DATA.iterdir()) if DATA.is_dir() else ()
 
@@ -159,3 +142,42 @@ def test_reports_on_real_images_are_valid_and_keep_the_name(verdict: Verdict, tm
         content = of_source(verdict, source)
         assert dciodvfy(content, tmp_path) == [], path.name
         assert raw(dcmread(BytesIO(content)), "PatientName") == name, path.name
+
+
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize("sop_class", profile.CLASSES)
+def test_the_procedure_that_a_worklist_asked_for_stands_in_a_valid_report(
+    sop_class: str, tmp_path: Path
+) -> None:
+    source = header()
+    asked = ("36643-5", "LN", "XR Chest 2 Views")
+    built = sr.build(result(Verdict.ABOVE), [source], EQUIPMENT, AT, procedure=asked)
+    report = profile.cut(built.content, sop_class)
+    assert dciodvfy(report.content, tmp_path, IODS[sop_class]) == []
+    if sop_class != profile.CLASSES[-1]:  # Basic Text has no codes as values
+        assert asked in [code_of(item) for item in reported(dcmread(BytesIO(report.content)))]
+
+
+@pytest.mark.parametrize(
+    "broken", [("", "LN", "x"), ("a" * 17, "LN", "x"), ("1\\2", "LN", "x"), ("1", "", "x")]
+)
+def test_a_code_that_is_none_leaves_the_procedure_at_an_x_ray_of_no_stated_region(
+    broken: tuple[str, str, str],
+) -> None:
+    built = sr.build(result(Verdict.ABOVE), [header()], EQUIPMENT, AT, procedure=broken)
+    [item] = reported(dcmread(BytesIO(built.content)))
+    assert code_of(item)[:2] == ("43468-8", "LN")
+
+
+def reported(ds: Dataset) -> list[Dataset]:
+    """Return the items that say what was reported on."""
+    return [
+        item
+        for item in ds.ContentSequence
+        if "ConceptNameCodeSequence" in item and item.ConceptNameCodeSequence[0].CodeValue == "121058"
+    ]
+
+
+def code_of(item: Dataset) -> tuple[str, str, str]:
+    code = item.ConceptCodeSequence[0]
+    return str(code.CodeValue), str(code.CodingSchemeDesignator), str(code.CodeMeaning)

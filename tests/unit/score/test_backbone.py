@@ -62,7 +62,7 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(tmp_path: Path) -> Non
         load_backbone("torchvision:resnet18", tmp_path / "away.pth")
 
 
-@pytest.mark.parametrize("name", ["resnet50", "torchvision:nothing", "torchvision:resnet18"])
+@pytest.mark.parametrize("name", ["resnet50", "torchvision:nothing", "torchvision:", "timm:resnet18"])
 def test_an_unknown_backbone_or_one_without_weights_is_refused(name: str) -> None:
     with pytest.raises(BankError):
         load_backbone(name)

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.backbone import Weights, load_backbone
+from dicom_node.score.backbone import load_backbone
 from dicom_node.score.backbone_extras import rename_simclrv2
 from dicom_node.score.manifest import NORMALISATIONS, Preprocessing
 from dicom_node.score.scoring import embed_views
 from dicom_node.score.torchvision_ops import import_models
+from dicom_node.score.weights import Weights
 
 X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

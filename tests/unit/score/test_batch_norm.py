@@ -10,7 +10,7 @@ from torch import nn
 from dicom_node.domain.errors import BankError
 from dicom_node.score import batch_norm
 from dicom_node.score.backbone import TorchBackbone
-from dicom_node.score.bank import load_bank, write_bank
+from dicom_node.score.bank import STATISTICS, load_bank, write_bank
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
 from dicom_node.score.scoring import Scorer
@@ -91,13 +91,13 @@ def test_a_bank_with_statistics_scores_with_them_and_one_without_as_published(tm
     assert np.array_equal(own.backbone.embed(BATCH), moved.embed(BATCH))
     assert np.array_equal(plain.backbone.embed(BATCH), normed().embed(BATCH))
     assert own.bank.bank_hash != plain.bank.bank_hash
-    assert not (tmp_path / "plain" / batch_norm.FILE).exists()
+    assert not (tmp_path / "plain" / STATISTICS).exists()
 
 
 def test_one_changed_bit_in_the_statistics_stops_the_load(tmp_path: Path) -> None:
     moved, content = drifted()
     write(tmp_path / "own", moved, content)
-    path = tmp_path / "own" / batch_norm.FILE
+    path = tmp_path / "own" / STATISTICS
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BankError, match=r"backbone_bn\.safetensors has SHA-256"):
         load_bank(tmp_path / "own")

@@ -12,7 +12,7 @@ from dicom_node.score.bank import load_bank, write_bank
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
 from dicom_node.score.scoring import Scorer
-from dicom_node.score.views import DEFAULT_VIEWS
+from dicom_node.score.view_names import DEFAULT_VIEWS
 from tests.unit.score.builders import bank_facts, small_backbone
 
 RNG = np.random.default_rng(0)

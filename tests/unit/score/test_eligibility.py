@@ -44,7 +44,7 @@ REFUSED = [
     ({"Modality": None}, "modality", "not stated"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "presentation_intent", "'FOR PROCESSING'"),
     ({"SOPClassUID": DX_FOR_PROCESSING}, "presentation_intent", "'FOR PROCESSING'"),
-    ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "image_type", "ORIGINAL/PRIMARY/LOCALIZER"),
+    ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "image_type", "LOCALIZER"),
     ({"BodyPartExamined": "HAND"}, "body_part", "'HAND'"),
     ({"AnatomicRegionSequence": code("85562004", "SCT", "Hand")}, "body_part", "'HAND'"),
     ({"ViewPosition": "LL"}, "view", "'LL'; scored are: PA, AP"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dicom_node.domain.types import Provenance, Score
-from dicom_node.score.heat_picture import ABOVE, BANDS, NARROWEST, OUTLINE, PANEL, draw, overlay
+from dicom_node.score.heat_picture import ABOVE, BANDS, NARROWEST, OUTLINE, PANEL, compose, draw, layer, overlay
 from dicom_node.score.saliency import Region, Saliency
 
 SCORE = Score(0.25, 98.0, 2.0, 0.2, True)
@@ -62,6 +62,16 @@ def test_the_picture_shows_image_and_map_side_by_side(shape: tuple[int, int]) ->
     assert abs(int(one.mean()) - 127) < 6
 
 
+@pytest.mark.parametrize("shape", [(2500, 2048), (900, 1800), (1800, 300)])
+def test_a_picture_for_a_display_object_is_no_wider_than_a_reading_station_shows(
+    shape: tuple[int, int],
+) -> None:
+    flat = saliency(np.zeros(shape), np.zeros(shape, dtype=bool))
+    picture = compose(np.full(shape, 0.5, dtype=np.float32), flat, SCORE, MADE_BY, 1280)
+    assert 1260 <= picture.width <= 1280
+    assert picture.height <= PANEL + 400
+
+
 def test_what_is_above_the_threshold_is_red_and_outlined_at_its_place() -> None:
     heat, above = np.zeros((90, 60)), np.zeros((90, 60), dtype=bool)
     heat[30:50, 10:30], above[30:50, 10:30] = 100.0, True
@@ -84,3 +94,23 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     grey = np.linspace(0, 1, 6400, dtype=np.float32).reshape(80, 80)
     flat = saliency(np.zeros((80, 80)), np.zeros((80, 80), dtype=bool))
     assert draw(grey, flat, SCORE, MADE_BY) == draw(grey, flat, SCORE, MADE_BY)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1200, 1000), (533, 640)), ((300, 250), (250, 300)), ((5, 2000), (640, 2))]
+)
+def test_the_layer_has_the_image_s_proportions_and_is_transparent_where_nothing_is_unusual(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    heat, above = np.full(shape, 50.0), np.zeros(shape, dtype=bool)
+    heat[:, : shape[1] // 2] = 99.95
+    above[:, : shape[1] // 4] = True
+    with Image.open(BytesIO(layer(saliency(heat, above)))) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGBA", size)
+        pixels = np.asarray(picture)
+    row = pixels[pixels.shape[0] // 2]
+    eighth = pixels.shape[1] // 8
+    assert tuple(row[eighth, :3]) == ABOVE[0]
+    assert tuple(row[3 * eighth, :3]) == BANDS[1][1]
+    assert row[eighth, 3] > row[3 * eighth, 3] > 0
+    assert not row[5 * eighth :, 3].any()

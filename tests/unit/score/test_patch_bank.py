@@ -10,7 +10,8 @@ from dicom_node.domain.errors import BankError
 from dicom_node.score.bank import PATCHES, load_bank, write_bank
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
-from dicom_node.score.patch_bank import LEVELS, PatchBank, Places, load_patches, patches_of, save_patches
+from dicom_node.score.heat_scale import LEVELS
+from dicom_node.score.patch_bank import PatchBank, Places, load_patches, patches_of, save_patches
 from tests.unit.score.builders import bank_facts, unit
 
 

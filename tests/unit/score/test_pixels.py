@@ -14,7 +14,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.domain.errors import CannotDecodeError
-from dicom_node.score.pixels import assumptions, decode, to_grey
+from dicom_node.score.pixels import _NO_MEMORY, assumptions, decode, to_grey
 from tests.unit.score.builders import SHARED, image
 
 RAMP = np.array([[0, 1, 2], [3, 4, 5]])
@@ -155,7 +155,7 @@ def test_rgb_that_is_grey_becomes_its_luminance_and_colour_is_refused() -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_was_seen(ds: Dataset, seen: str) -> None:
-    with pytest.raises(CannotDecodeError, match=rf"1\.2\.3\.4: .*{seen}"):
+    with pytest.raises(CannotDecodeError, match=rf"1\.2\.3\.4'?: .*{seen}"):
         to_grey(ds)
 
 
@@ -223,3 +223,13 @@ def test_real_chests_come_out_with_dark_lungs_and_alike_in_two_encodings() -> No
     assert np.array_equal(*fuji)
     philips = [picture for name, picture in pictures.items() if name.startswith("philips")]
     assert np.abs(philips[0] - philips[1]).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    "told", ["Unable to allocate 48.8 MiB for an array", "std::bad_alloc", "MemoryError", str(MemoryError())]
+)
+def test_a_decoder_that_was_short_of_memory_is_told_from_one_that_met_a_broken_stream(told: str) -> None:
+    assert _NO_MEMORY.search(
+        f"Unable to decode as exceptions were raised by all available plugins:\n  gdcm: {told}"
+    )
+    assert not _NO_MEMORY.search("the memory of this stream is 12 bytes; an allocated frame has 24")

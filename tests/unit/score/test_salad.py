@@ -15,9 +15,10 @@ from dicom_node.domain.errors import BankError
 from dicom_node.score.bank import load_bank
 from dicom_node.score.bank_store import BankStore
 from dicom_node.score.calibration import Calibration
-from dicom_node.score.manifest import Manifest, Preprocessing, SaladFacts
+from dicom_node.score.manifest import Manifest, Preprocessing
 from dicom_node.score.salad import ALGORITHM, ALGORITHM_WEIGHTED, SaladScorer, anomaly_scores, encode
 from dicom_node.score.salad_bank import FILES, load_salad_bank, write_salad_bank
+from dicom_node.score.salad_facts import SaladFacts
 from dicom_node.score.salad_network import SaladEncoder
 from dicom_node.score.scoring import Scorer, load_scorer
 from dicom_node.score.views import make_views
@@ -138,6 +139,16 @@ def test_provenance_names_the_method_its_k_and_its_encoder(tmp_path: Path) -> No
     assert (mean.algorithm, weighted.algorithm) == (ALGORITHM, ALGORITHM_WEIGHTED)
     assert (mean.k, mean.backbone, mean.views, mean.site) == (20, "salad-encoder", ("squash",), "here")
     assert mean.bank_hash != weighted.bank_hash
+
+
+def test_a_salad_bank_has_no_heat_map_and_tells_which_banks_have(tmp_path: Path) -> None:
+    write(tmp_path / "one")
+    scorer = SaladScorer(load_salad_bank(tmp_path / "one"))
+    assert not scorer.explains
+    with pytest.raises(
+        BankError, match="score has no places: a heat map needs a deep-knn bank with patches, or"
+    ):
+        scorer.explain(grey(0))
 
 
 @pytest.mark.parametrize("file", FILES)

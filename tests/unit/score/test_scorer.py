@@ -18,6 +18,7 @@ from dicom_node.score.bank_store import BankStore
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
 from dicom_node.score.manifest import Manifest, Population, Preprocessing
+from dicom_node.score.patch_bank import PatchBank
 from dicom_node.score.pixels import to_grey
 from dicom_node.score.scorer import Analyser
 from dicom_node.score.scoring import Scorer, embed_views
@@ -37,7 +38,12 @@ def chest(seed: int, **attributes: Any) -> Dataset:
 
 
 def build(
-    root: Path, name: str, seeds: range, population: Population | None = None, **changes: Any
+    root: Path,
+    name: str,
+    seeds: range,
+    population: Population | None = None,
+    patches: PatchBank | None = None,
+    **changes: Any,
 ) -> Manifest:
     """Write a bank of real embeddings of `seeds`, calibrated on twenty others."""
 
@@ -65,6 +71,7 @@ def build(
         calibration=Calibration.of(np.linspace(1e-6, 1e-3, 20)),
         images=[f"seed-{seed}" for seed in seeds],
         facts=facts,
+        patches=patches,
     )
 
 
@@ -184,6 +191,51 @@ def test_activation_takes_effect_with_the_next_image(banks: Path) -> None:
         assert provenance is not None
         seen.append(provenance.bank_name)
     assert seen == ["one", "two", "one"]
+
+
+def test_who_loads_banks_ahead_of_an_image_is_told_when_others_are_active(banks: Path) -> None:
+    store, node = BankStore(banks), analyser(banks)
+    store.activate("one")
+    assert node.changed()
+    node.warm_up()
+    assert not node.changed()
+    store.activate("two")
+    assert node.changed()
+
+
+def test_a_bank_that_is_named_scores_alone_whatever_is_active(banks: Path) -> None:
+    store, node = BankStore(banks), analyser(banks)
+    store.activate("one")
+    assert [node.changed(), node.changed("two")] == [True, True]
+    node.warm_up("two")
+    assert [node.changed(), node.changed("two"), node.changed("one")] == [True, False, True]
+    named = node.analyse(chest(5), "two")
+    assert named.provenance is not None
+    assert (named.provenance.bank_name, named.also) == ("two", ())
+    store.activate("two")
+    assert node.analyse(chest(5)) == named
+
+
+def test_a_named_bank_of_another_population_scores_nothing_and_says_so(banks: Path) -> None:
+    refusal = analyser(banks).analyse(chest(5, PatientAge="045Y"), "children").refusal
+    assert refusal is not None
+    assert refusal.code == "no_bank"
+    assert refusal.reason.startswith("bank children, which was asked for, does not serve modality CR, view ")
+    assert "45" not in refusal.reason
+
+
+def test_a_named_bank_that_is_damaged_or_was_replaced_is_never_scored_with_as_it_was(banks: Path) -> None:
+    node = analyser(banks)
+    first = node.analyse(chest(5), "one")
+    (banks / "one").rename(banks / "gone")
+    assert node.changed("one")
+    with pytest.raises(BankError, match="bank one"):
+        node.analyse(chest(5), "one")
+    build(banks, "one", range(30, 38))
+    second = node.analyse(chest(5), "one")
+    assert first.provenance is not None
+    assert second.provenance is not None
+    assert first.provenance.bank_hash != second.provenance.bank_hash
 
 
 def test_an_image_goes_to_the_first_bank_whose_population_admits_it(banks: Path) -> None:

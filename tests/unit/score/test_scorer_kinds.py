@@ -18,8 +18,9 @@ from dicom_node.score.bank import write_bank
 from dicom_node.score.bank_store import BankStore
 from dicom_node.score.calibration import Calibration
 from dicom_node.score.head import Head
-from dicom_node.score.manifest import BankKind, Population, Preprocessing, SaladFacts
+from dicom_node.score.manifest import BankKind, Population, Preprocessing
 from dicom_node.score.salad_bank import write_salad_bank
+from dicom_node.score.salad_facts import SaladFacts
 from dicom_node.score.salad_network import SaladEncoder
 from dicom_node.score.scorer import Analyser
 from dicom_node.score.views import make_views

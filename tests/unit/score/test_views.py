@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dicom_node.domain.errors import BankError
-from dicom_node.score.views import DEFAULT_VIEWS, VIEWS, draw_views, make_views, parse_views, to_batch
+from dicom_node.score.view_names import DEFAULT_VIEWS, VIEWS, draw_views, parse_views
+from dicom_node.score.views import make_views, to_batch
 
 RNG = np.random.default_rng(0)
 

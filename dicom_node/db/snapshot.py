@@ -1,0 +1,113 @@
+"""Copies a whole database while it is in use, and puts such a copy in a database's place. Knows no table of ours.
+
+SQLite: its online backup, one consistent file. PostgreSQL: ``pg_dump`` and ``pg_restore`` of the client tools, which
+must be at least as new as the server.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import URL, Engine
+
+from dicom_node.domain.errors import DatabaseError, NotFoundError
+
+NAMES = {"sqlite": "database.sqlite", "postgresql": "database.dump"}
+"""File name of a copy, by the kind of database."""
+
+
+def take(engine: Engine, target: Path) -> None:
+    """Write a consistent copy of the database as of now; who writes meanwhile is not held up.
+
+    Raises
+    ------
+    NotFoundError
+        If ``pg_dump`` is needed and not installed.
+    DatabaseError
+        If the database is away or cannot be copied.
+    """
+    if engine.dialect.name == "postgresql":
+        _client(engine, "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={target}")
+        return
+    try:
+        with closing(sqlite3.connect(_file(engine))) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    except sqlite3.Error as error:
+        raise DatabaseError(f"the database cannot be copied: {error}") from error
+
+
+def put(engine: Engine, copy: Path, aside: str) -> None:
+    """Put a copy in the place of the database; nobody else may use it meanwhile. `copy` is used up.
+
+    A file that was there before is renamed: `aside` is appended to its name. On PostgreSQL the tables of before
+    are replaced, in one transaction.
+
+    Raises
+    ------
+    NotFoundError, DatabaseError
+        As `take`; the database is as before then.
+    """
+    engine.dispose()
+    if engine.dialect.name == "postgresql":
+        _client(
+            engine,
+            "pg_restore",
+            *("--no-owner", "--no-privileges", "--clean", "--if-exists", "--single-transaction"),
+            str(copy),
+        )
+        copy.unlink()
+        return
+    file = _file(engine)
+    try:
+        with closing(sqlite3.connect(copy)) as connection:
+            wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if wrong != "ok":
+            raise DatabaseError(f"the copy of the database is damaged: {wrong}")
+        for suffix in (
+            "-wal",
+            "-shm",
+            "",
+        ):  # the log goes with its database, or would be taken for the new one's
+            beside = file.with_name(file.name + suffix)
+            if beside.exists():
+                beside.rename(file.with_name(file.name + aside + suffix))
+        copy.replace(file)
+        for path, flags in ((file, os.O_RDONLY), (file.parent, os.O_RDONLY)):
+            descriptor = os.open(path, flags)
+            os.fsync(descriptor)
+            os.close(descriptor)
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseError(f"the database cannot be put in its place: {error}") from error
+
+
+def without_password(url: URL) -> URL:
+    """Return a database's URL as others may see it."""
+    # `URL.set` cannot take a password away.
+    return URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+
+
+def _file(engine: Engine) -> Path:
+    return Path(str(engine.url.database))
+
+
+def _client(engine: Engine, tool: str, *arguments: str) -> None:
+    program = shutil.which(tool)
+    if program is None:
+        raise NotFoundError(
+            f"{tool} is not installed; install PostgreSQL's client tools of the server's version"
+        )
+    url = without_password(engine.url).set(drivername="postgresql").render_as_string()
+    environment = dict(os.environ)
+    if engine.url.password is not None:
+        environment["PGPASSWORD"] = str(engine.url.password)
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own tool
+        [program, f"--dbname={url}", *arguments], env=environment, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise DatabaseError(f"{tool} says: {done.stderr.strip()[-500:]}")

@@ -13,6 +13,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node.config import Receive
 from dicom_node.domain.types import Ingested, Received
@@ -131,6 +132,15 @@ def associate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Associa
     for association in made:
         if association.is_established:
             association.release()
+
+
+def rejection(association: Association) -> tuple[int | None, int | None, int | None]:
+    """Return the result, source and reason of the rejection that answered this request."""
+    # pynetdicom may have closed the connection before its caller looks, who then takes it for one that
+    # was never made: the answer waits in its queue.
+    answer = association.acceptor.primitive or association.dul.peek_next_pdu()
+    assert isinstance(answer, A_ASSOCIATE), f"not rejected, but: {answer}"
+    return (answer.result, answer.result_source, answer.diagnostic)
 
 
 def _command(association: Association, sop_class: str, uid: str, data_set: bytes | None) -> tuple[C_STORE, int]:

@@ -13,11 +13,7 @@ from dicom_node.receive.contexts import VERIFICATION
 from dicom_node.receive.gate import A_ABORT
 from dicom_node.receive.scp import Scp
 from tests.peers import CR, write_image
-
-
-def _reason(association):
-    answer = association.acceptor.primitive
-    return (answer.result, answer.result_source, answer.diagnostic)
+from tests.unit.receive.conftest import rejection
 
 
 def _wait_until_closed(address):
@@ -123,7 +119,7 @@ def test_an_account_that_cannot_be_kept_does_not_break_the_association(serve, ke
 
 def test_a_wrong_called_title_is_rejected_where_configured(serve, associate):
     strict = serve(require_called_ae_title=True)
-    assert _reason(associate(strict, called="OTHER")) == (1, 1, 7)
+    assert rejection(associate(strict, called="OTHER")) == (1, 1, 7)
     assert associate(strict, called="DICOMNODE").is_established
     assert associate(serve(), called="OTHER").is_established
 
@@ -131,15 +127,14 @@ def test_a_wrong_called_title_is_rejected_where_configured(serve, associate):
 def test_an_unknown_calling_title_is_rejected_even_for_an_echo(serve, keeper, associate):
     scp = serve(peers=[{"ae_title": "PACS"}])
     association = associate(scp, calling="OTHER", classes=())
-    assert association.is_rejected
-    assert _reason(association) == (1, 1, 3)
+    assert rejection(association) == (1, 1, 3)
     assert associate(scp, calling="PACS").is_established
     assert [facts.calling for facts in keeper.opened] == ["PACS"]
 
 
 def test_a_known_title_from_elsewhere_is_rejected(serve, associate):
     scp = serve(peers=[{"ae_title": "PACS", "addresses": ["10.0.0.0/8"]}])
-    assert _reason(associate(scp, calling="PACS")) == (1, 1, 3)
+    assert rejection(associate(scp, calling="PACS")) == (1, 1, 3)
 
 
 def test_one_association_too_many_is_rejected_for_now(serve, keeper, associate):
@@ -147,7 +142,7 @@ def test_one_association_too_many_is_rejected_for_now(serve, keeper, associate):
     first, second = associate(scp), associate(scp)
     third = associate(scp)
     assert (first.is_established, second.is_established) == (True, True)
-    assert _reason(third) == (2, 3, 2)
+    assert rejection(third) == (2, 3, 2)
     first.release()
     keeper.wait_for(lambda: keeper.ended)
     # the place is free once the connection is forgotten, a moment after its end was told

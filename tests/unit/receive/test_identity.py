@@ -20,6 +20,7 @@ from dicom_node.receive.contexts import VERIFICATION
 from dicom_node.receive.scp import Scp
 from dicom_node.security.passcodes import FAILURES, write_users
 from tests.peers import dcmtk
+from tests.unit.receive.conftest import rejection
 
 FAILED = (1, 2, 1)
 LATER = (2, 3, 1)
@@ -67,8 +68,7 @@ def _associate(
 def _outcome(association: Association) -> object:
     if association.is_released:
         return "taken"
-    answer = association.acceptor.primitive
-    return (answer.result, answer.result_source, answer.diagnostic)
+    return rejection(association)
 
 
 @pytest.mark.parametrize(

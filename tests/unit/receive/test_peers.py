@@ -12,13 +12,9 @@ from dicom_node.domain.sop_classes import STORAGE_CLASSES, STORAGE_COMMITMENT, V
 from dicom_node.receive import guard
 from tests.hostile import wire
 from tests.peers import CR, write_image
+from tests.unit.receive.conftest import rejection
 
 DX = STORAGE_CLASSES[1].uid
-
-
-def _reason(association):
-    answer = association.acceptor.primitive
-    return (answer.result, answer.result_source, answer.diagnostic)
 
 
 def _accepted(association):
@@ -64,7 +60,7 @@ def test_a_class_that_is_not_stored_here_is_a_fault_of_the_configuration():
 def test_a_peer_with_a_limit_leaves_room_for_others(serve, keeper, associate):
     scp = serve(peers=[{"ae_title": "CR1", "max_associations": 1}, {"ae_title": "PACS"}])
     first = associate(scp, calling="CR1")
-    assert _reason(associate(scp, calling="CR1")) == (2, 3, 2)
+    assert rejection(associate(scp, calling="CR1")) == (2, 3, 2)
     assert associate(scp, calling="PACS").is_established
     first.release()
     keeper.wait_for(lambda: keeper.ended)

@@ -20,6 +20,7 @@ import typer
 
 from dicom_node.domain.errors import BankError
 from training import bootstrap
+from training.allocator import keep_freed_memory
 from training.bench_banks import bank_rows
 from training.bench_features import Data, Features, read_data
 from training.bench_judge import Judged, judge, paired
@@ -161,4 +162,5 @@ def _kept(place: Path) -> tuple[Outcome, float]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     app()

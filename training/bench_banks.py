@@ -67,7 +67,8 @@ def _run(banks: Mapping[int, Path], features: Features, seed: int) -> Outcome:
     inside = set(scorer.bank.images)
     held = [path for path in features.data.train.files if _identifier(path) not in inside]
     test = _scores(scorer, features.data.test, features)
-    return Outcome(test, scorer.bank.calibration.scores, test, _scores(scorer, planted(held), features))
+    asked = (_scores(scorer, part, features) for part in (planted(held), features.data.validation))
+    return Outcome(test, scorer.bank.calibration.scores, test, *asked)
 
 
 def _identifier(path: Path) -> str:

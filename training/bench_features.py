@@ -36,7 +36,10 @@ HELD_OUT = 0.2
 """Share of the training patients that calibrate; whose turn it is follows from the patient's name alone."""
 
 POOL = 300
-"""Training images of pneumonia out of which contaminants are drawn."""
+"""Training images of pneumonia out of which contaminants are drawn; at most half of them."""
+
+VALIDATION = 600
+"""Training images of pneumonia, of other patients, by which configurations are chosen without the test's labels."""
 
 _SHARD = 128
 _PATIENT = re.compile(r"^((?:NORMAL2-)?IM-\d+|person\d+)")
@@ -49,7 +52,7 @@ class Part:
     Attributes
     ----------
     name
-        "train", "test" or "contaminants".
+        "train", "test", "contaminants" or "validation".
     files
         In a fixed order.
     patients
@@ -79,6 +82,8 @@ class Data:
         Normal training images.
     contaminants
         A pool of training images of pneumonia. Their labels serve to contaminate a bank and nothing else.
+    validation
+        Further ones, of other patients. Nothing is trained on them, no bank holds them.
     test
         Test images, normal ones first.
     labels
@@ -87,6 +92,7 @@ class Data:
 
     train: Part
     contaminants: Part
+    validation: Part
     test: Part
     labels: Rows
 
@@ -117,10 +123,17 @@ def read_data(folder: Path) -> Data:
     normal = _files(folder / "train" / "NORMAL")
     sick = _files(folder / "train" / "PNEUMONIA")
     test_normal, test_sick = (_files(folder / "test" / kind) for kind in ("NORMAL", "PNEUMONIA"))
-    pool = sorted(sick, key=lambda path: _share(path.name))[:POOL]
+    drawn = sorted(sick, key=lambda path: _share(path.name))
+    pool = drawn[: min(POOL, len(drawn) // 2)]
+    known = set(map(_patient, pool))
+    validation = [path for path in drawn if _patient(path) not in known][:VALIDATION]
     labels = np.array([0] * len(test_normal) + [1] * len(test_sick), dtype=np.int64)
     return Data(
-        _part("train", normal), _part("contaminants", pool), _part("test", test_normal + test_sick), labels
+        _part("train", normal),
+        _part("contaminants", pool),
+        _part("validation", validation),
+        _part("test", test_normal + test_sick),
+        labels,
     )
 
 

@@ -38,6 +38,9 @@ class Judged:
     planted
         AUROC by which held-out normals with an opacity drawn into each stand out from those as they are; None where
         nobody asked.
+    validation
+        AUROC of the training set's pneumonias for validation against the held-out normals, with its interval by
+        patient (an image of a normal chest counts as a patient); None where nobody asked.
     """
 
     row: Row
@@ -52,6 +55,7 @@ class Judged:
     draws: Draws
     held: tuple[npt.NDArray[np.float64], ...]
     planted: float | None = None
+    validation: Estimate | None = None
 
 
 def judge(row: Row, outcomes: Sequence[Outcome], seconds: float, data: Data, draws: int) -> Judged:
@@ -82,6 +86,7 @@ def judge(row: Row, outcomes: Sequence[Outcome], seconds: float, data: Data, dra
         planted=float(np.mean([_standing_out(one) for one in outcomes]))
         if all(len(one.planted) for one in outcomes)
         else None,
+        validation=_validation(outcomes, data, draws),
     )
 
 
@@ -91,8 +96,30 @@ def paired(first: Judged, second: Judged) -> Difference:
 
 
 def _standing_out(one: Outcome) -> float:
-    labels = np.repeat([0, 1], [len(one.held), len(one.planted)])
-    return metrics.auroc(labels, np.concatenate([one.held, one.planted]))
+    return metrics.auroc(*_against_held(one, one.planted))
+
+
+def _validation(outcomes: Sequence[Outcome], data: Data, draws: int) -> Estimate | None:
+    if not all(len(one.validation) for one in outcomes):
+        return None
+    asked = [_against_held(one, one.validation) for one in outcomes]
+    drawn = [
+        bootstrap.draw(labels, scores, _patients(len(labels), data), draws).auroc for labels, scores in asked
+    ]
+    return Estimate(
+        float(np.mean([metrics.auroc(*one) for one in asked])), *bootstrap.interval(np.mean(drawn, axis=0))
+    )
+
+
+def _patients(count: int, data: Data) -> list[str]:
+    sick = data.validation.patients
+    return [*(f"normal {at}" for at in range(count - len(sick))), *sick]
+
+
+def _against_held(
+    one: Outcome, sick: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    return np.repeat([0, 1], [len(one.held), len(sick)]), np.concatenate([one.held, sick])
 
 
 def _operating(labels: npt.NDArray[np.int64], one: Outcome) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The rows of the benchmark: a table of named functions, each from features to scores.
 
 A new method is one more `Row`. A row sees training normals, their features and a seed; it never sees a test
-label, and the labels of the training set serve to contaminate a bank and nothing else.
+label. Labels of the training set serve to contaminate a bank, and to choose a row by: other images for each.
 """
 
 from __future__ import annotations
@@ -59,12 +59,15 @@ class Outcome:
         (T,) of the test images against that same bank: what the threshold from `held` applies to.
     planted
         (H,) of the held-out normals with an opacity drawn into each, against that bank; empty if nobody asks.
+    validation
+        (V,) of the training set's pneumonias for validation, against that bank; empty if nobody asks.
     """
 
     test: Floats
     held: Floats
     operating: Floats
     planted: Floats = field(default_factory=lambda: np.empty(0))
+    validation: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +164,11 @@ def zero_shot(count: int, k: int, normalise: str, features: Features, _seed: int
     data = features.data
 
     def every_k() -> dict[int, Outcome]:
-        train, test, planted = (
-            features.of(p, VIEWS[count], normalise=normalise) for p in (data.train, data.test, data.planted)
-        )
-        found = neighbours(train[~data.held_out], planted, NEIGHBOURS)
+        parts = (data.train, data.test, data.planted, data.validation)
+        train, test, *asked = (features.of(p, VIEWS[count], normalise=normalise) for p in parts)
+        planted, validation = (neighbours(train[~data.held_out], one, NEIGHBOURS) for one in asked)
         of_rest = clean(features, train, test, NEIGHBOURS)
-        return {k: replace(one, planted=found[k]) for k, one in of_rest.items()}
+        return {k: replace(one, planted=planted[k], validation=validation[k]) for k, one in of_rest.items()}
 
     return features.once(f"zero-shot {count} {normalise}", every_k)[k]
 
@@ -202,9 +204,10 @@ def _trivial(which: int, features: Features, _seed: int) -> Outcome:
         greys = features.greys(part)
         return np.array([controls.measure(p, g)[which] for p, g in zip(part.files, greys, strict=True)])
 
-    test, train = measured(features.data.test), measured(features.data.train)
-    turned, sign = controls.oriented(features.data.labels, test)
-    return Outcome(turned, sign * train[features.data.held_out], turned)
+    data = features.data
+    test, train, validation = (measured(part) for part in (data.test, data.train, data.validation))
+    turned, sign = controls.oriented(data.labels, test)
+    return Outcome(turned, sign * train[data.held_out], turned, validation=sign * validation)
 
 
 def _pixels(features: Features, _seed: int) -> Outcome:

@@ -30,7 +30,7 @@ from training.terminal import FAILED, exit_codes
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-_SCORES = ("test", "held", "operating", "planted")
+_SCORES = ("test", "held", "operating", "planted", "validation")
 """What is kept of an outcome."""
 
 
@@ -158,7 +158,8 @@ def _keep(place: Path, row: Row, seed: int, outcome: Outcome, seconds: float) ->
 
 def _kept(place: Path) -> tuple[Outcome, float]:
     with np.load(place, allow_pickle=False) as kept:
-        return Outcome(*(kept[name] for name in _SCORES)), float(kept["seconds"])
+        scores = (kept.get(name, np.empty(0)) for name in _SCORES)  # an earlier version kept fewer
+        return Outcome(*scores), float(kept["seconds"])
 
 
 if __name__ == "__main__":

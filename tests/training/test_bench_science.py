@@ -17,7 +17,7 @@ from dicom_node.score.manifest import Preprocessing
 from dicom_node.score.scoring import load_scorer
 from training import bench_rows, bench_science, bench_text, metrics, phantoms_cli
 from training.bench_banks import bank_rows
-from training.bench_choice import least_spread, most_planted, spread
+from training.bench_choice import least_spread, most_planted, most_validated, spread
 from training.bench_features import Features, read_data
 from training.bench_judge import Judged, judge, paired
 from training.bench_rows import CONTROL, ZERO_SHOT, Outcome, Row
@@ -30,7 +30,7 @@ SIDE = (80, 66)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mini")
     for at, (part, kind, count) in enumerate(
-        (("train", "NORMAL", 30), ("train", "PNEUMONIA", 4), ("test", "NORMAL", 8), ("test", "PNEUMONIA", 6))
+        (("train", "NORMAL", 30), ("train", "PNEUMONIA", 10), ("test", "NORMAL", 8), ("test", "PNEUMONIA", 6))
     ):
         lesion = "opacity" if kind == "PNEUMONIA" else None
         drawn = phantoms_cli.run(root / "drawn", count, at * 100, lesion, "png", SIDE, strength=2.0)
@@ -48,7 +48,10 @@ def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Features
 
 def test_the_split_is_the_folders_and_patients_are_read_from_names(features: Features) -> None:
     data = features.data
-    assert [len(part.files) for part in (data.train, data.contaminants, data.test)] == [30, 4, 14]
+    assert [len(part.files) for part in (data.train, data.contaminants, data.test)] == [30, 5, 14]
+    assert data.validation.files
+    assert set(data.validation.patients).isdisjoint(data.contaminants.patients)
+    assert all(path.parent == data.contaminants.files[0].parent for path in data.validation.files)
     assert data.labels.tolist() == [0] * 8 + [1] * 6
     assert data.train.patients[:3] == ("IM-0000", "IM-0000", "IM-0001")
     assert data.test.patients[-1] == "person2"
@@ -105,7 +108,7 @@ def test_contaminants_are_the_stated_share_of_the_bank_and_change_with_the_seed(
     assert (dirty[0].test <= clean.test + 1e-9).all()
     assert (dirty[0].test < clean.test).any(), "some of the pool stand in the bank"
     assert len({tuple(one.test.tolist()) for one in dirty}) > 1
-    with pytest.raises(BankError, match="contaminants are needed, there are 4"):
+    with pytest.raises(BankError, match="contaminants are needed, there are 5"):
         bench_rows.contaminated(0.5, 0.0, 1, features, 0)
 
 
@@ -146,16 +149,20 @@ def test_a_row_is_judged_by_means_over_its_seeds(features: Features) -> None:
     assert gap.low > 0
 
 
-def test_what_is_chosen_without_labels(features: Features) -> None:
-    """By how alike held-out normals look, and by how an opacity drawn into them stands out."""
+def test_what_is_chosen_without_the_tests_labels(features: Features) -> None:
+    """By how alike held-out normals look, how an opacity drawn into them stands out, how training pneumonias do."""
     data = features.data
+    count = len(data.validation.files)
 
-    def row(name: str, gain: float, *held: list[float], beyond: float = 0.0) -> Judged:
+    def row(name: str, gain: float, *held: list[float], beyond: float = 0.0, sick: float = 0.0) -> Judged:
         test = scores(data.labels, 0, gain)
-        found = [Outcome(test, np.array(one), test, np.array(one) + beyond) for one in held]
+        found = [
+            Outcome(test, np.array(one), test, np.array(one) + beyond, np.full(count, sick)) for one in held
+        ]
         return judge(Row(ZERO_SHOT, name, lambda *_: found[0], range(len(held))), found, 0.0, data, 100)
 
-    wide, even = row("wide", 9.0, [1.0, np.e**2], [1.0, np.e**4]), row("even", 0.0, [5.0, 5.5], [6.0, 5.5])
+    wide = row("wide", 9.0, [1.0, np.e**2], [1.0, np.e**4], sick=5.0)
+    even = row("even", 0.0, [5.0, 5.5], [6.0, 5.5], sick=5.2)
     zero = row("zero", 5.0, [0.0, 1.0], beyond=0.5)
     assert spread(wide) == pytest.approx((1 + 2) / 2)
     assert np.isfinite(spread(zero))
@@ -163,12 +170,23 @@ def test_what_is_chosen_without_labels(features: Features) -> None:
     assert least_spread([wide, even, zero]) is even
     assert (wide.planted, zero.planted) == (0.5, 0.75)
     assert most_planted([wide, even, zero]) is zero
-    text = bench_text.page(data, [wide, even, zero], None, [], "a machine", 100)
-    (told,) = re.findall(r"### Configurations chosen without labels\n(.*?)\n###", text, re.DOTALL)
-    assert f"identity head: even. AUROC {even.auroc.value:.3f}" in told
+    assert wide.validation is not None
+    assert even.validation is not None
+    assert wide.validation.value == pytest.approx((0.5 + 0.5) / 2)
+    assert even.validation.value == pytest.approx((0.5 + 0.0) / 2)
+    better = row("better", 1.0, [1.0, 3.0, 5.0, 7.0], sick=4.0)
+    assert better.validation is not None
+    assert better.validation.value == 0.5
+    assert better.validation.low < 0.5 < better.validation.high
+    sure = row("sure", 1.0, [1.0, 3.0], sick=4.0)
+    assert most_validated([wide, even, zero, sure]) is sure
+    text = bench_text.page(data, [wide, even, zero, sure], None, [], "a machine", 100)
+    (told,) = re.findall(r"### Configurations chosen without the test's labels\n(.*?)\n###", text, re.DOTALL)
+    assert f"the highest validation: sure. AUROC on the test {sure.auroc.value:.3f}" in told
+    assert f"identity head: even.\n  AUROC {even.auroc.value:.3f}" in told
     assert f"stand out most: zero. AUROC {zero.auroc.value:.3f}" in told
     assert f"find: wide. AUROC {wide.auroc.value:.3f}" in told
-    assert re.findall(r"^\| (\w+) \| \d", told, re.MULTILINE) == ["zero", "wide", "even"]
+    assert re.findall(r"^\| (\w+) \| \d", told, re.MULTILINE) == ["sure", "wide", "even", "zero"]
 
 
 def test_a_run_without_the_controls_keeps_the_comparison_with_them(features: Features) -> None:

@@ -38,6 +38,7 @@ from dicom_node.pipeline.headers import read_header
 from dicom_node.pipeline.verdict import LOST, POISON, conclude
 from dicom_node.queue import items
 from dicom_node.report import sr
+from dicom_node.report.presentation import SHOWN_BY
 from dicom_node.store import heat_maps, instances, reports, studies
 from dicom_node.store.files import FileStore
 
@@ -254,6 +255,6 @@ def _refused(instance: Instance, refusal: Refusal) -> ImageResult:
 
 def _header(instance: Instance) -> Dataset:
     try:
-        return read_header(instance.path)
+        return read_header(instance.path, SHOWN_BY)
     except (CannotUnderstandError, OSError):
         return Dataset()

@@ -21,6 +21,11 @@ from dicom_node.report.display import DESCRIPTION, LABEL, NOTICE, Source, begin,
 from dicom_node.report.document import Equipment
 from dicom_node.report.header import raw_value
 
+SHOWN_BY = (
+    "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope", "WindowCenter", "WindowWidth",
+)  # fmt: skip
+"""What of an image's header says how it is shown, beside the attributes of `header.READ`."""
+
 _LAYER = "UNUSUAL"
 
 

@@ -107,6 +107,18 @@ def test_the_region_is_part_of_the_report_and_of_the_result(site: Site) -> None:
     assert "SCOORD" in str(sent(site, "vna")[0])
 
 
+def test_the_outline_leaves_the_image_as_its_own_header_has_it_shown(site: Site) -> None:
+    image = chest_dataset(shape=(ROWS, COLUMNS), photometric="MONOCHROME1")
+    image.WindowCenter, image.WindowWidth = 1200, 2400
+    image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 100, 2, "US"
+    answered(site, image)
+    outline = next(ds for ds in sent(site, "pacs") if ds.Modality == "PR")
+    window = outline.SoftcopyVOILUTSequence[0]
+    assert outline.PresentationLUTShape == "INVERSE"
+    assert (window.WindowCenter, window.WindowWidth) == (1200, 2400)
+    assert (outline.RescaleIntercept, outline.RescaleSlope) == (100, 2)
+
+
 def test_without_an_explanation_only_the_key_objects_are_there(site: Site) -> None:
     site.explain = lambda _result: None
     answered(site)

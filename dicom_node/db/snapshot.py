@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Engine
 
+from dicom_node.domain import private
 from dicom_node.domain.errors import DatabaseError, NotFoundError
 
 NAMES = {"sqlite": "database.sqlite", "postgresql": "database.dump"}
@@ -64,8 +65,10 @@ def put(engine: Engine, copy: Path, aside: str) -> None:
         copy.unlink()
         return
     file = _file(engine)
+    staged = file.with_name(f"{file.name}.arriving")
     try:
-        with closing(sqlite3.connect(copy)) as connection:
+        _bring(copy, staged)
+        with closing(sqlite3.connect(staged)) as connection:
             wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if wrong != "ok":
             raise DatabaseError(f"the copy of the database is damaged: {wrong}")
@@ -77,13 +80,23 @@ def put(engine: Engine, copy: Path, aside: str) -> None:
             beside = file.with_name(file.name + suffix)
             if beside.exists():
                 beside.rename(file.with_name(file.name + aside + suffix))
-        copy.replace(file)
-        for path, flags in ((file, os.O_RDONLY), (file.parent, os.O_RDONLY)):
-            descriptor = os.open(path, flags)
-            os.fsync(descriptor)
-            os.close(descriptor)
+        staged.replace(file)
+        descriptor = os.open(file.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        copy.unlink()
     except (OSError, sqlite3.Error) as error:
         raise DatabaseError(f"the database cannot be put in its place: {error}") from error
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _bring(copy: Path, staged: Path) -> None:
+    """Write a copy where renaming can put it in its place: the store may be on another file system."""
+    with copy.open("rb") as source, open(staged, "wb", opener=private.opener) as target:
+        shutil.copyfileobj(source, target, 1024 * 1024)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def without_password(url: URL) -> URL:

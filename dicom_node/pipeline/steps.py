@@ -103,7 +103,7 @@ class Steps:
     ) -> None:
         now = self._clock()
         with writing(self._engine) as conn:
-            item_id = self._scheduled(conn, study, priority, now)
+            item_id, revision = self._scheduled(conn, study, priority, now)
             titles = (self._archives.get(title, "") for title in step_sets.retrieve_titles(asked))
             archive = next((name for name in titles if name), "")
             held = studies.latest_revision(conn, study) is not None
@@ -116,6 +116,7 @@ class Steps:
                 asked_by=calling_ae_title,
                 at=now,
                 item_id=item_id,
+                revision=revision,
                 archive="" if held else archive,
                 assigned=step_sets.assigned(asked),
             ):
@@ -129,15 +130,20 @@ class Steps:
                 priority=priority,
             )
 
-    def _scheduled(self, conn: Connection, study: str, priority: int, now: datetime) -> int | None:
-        """Have a study analysed that is here and complete; None where its images are not here yet, or still come."""
+    def _scheduled(
+        self, conn: Connection, study: str, priority: int, now: datetime
+    ) -> tuple[int | None, int | None]:
+        """Have a study analysed that is here and complete; return its work item and revision.
+
+        None of both where its images are not here yet, or still come.
+        """
         if studies.latest_revision(conn, study) is None:
-            return None
+            return None, None
         try:
             done = rerun.rerun(conn, study, now, priority=priority)
         except NotFoundError as error:
             raise StepRefusedError(ups.INVALID_VALUE, str(error)) from error
-        return done.item_id
+        return done.item_id, None if done.item_id is None else done.revision
 
     def get(self, uid: str) -> Dataset:
         """Return what a step says (PS3.4 section CC.2.7).

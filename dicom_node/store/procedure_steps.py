@@ -33,6 +33,7 @@ def add(
     asked_by: str,
     at: datetime,
     item_id: int | None = None,
+    revision: int | None = None,
     archive: str = "",
     assigned: bool = False,
 ) -> bool:
@@ -40,6 +41,8 @@ def add(
 
     Parameters
     ----------
+    item_id, revision
+        Of the analysis that the step stands for, where it is asked for already.
     assigned
         Whether its creator said who is to perform it; else the node itself is, once the input is here.
 
@@ -59,6 +62,7 @@ def add(
         study_instance_uid=study_instance_uid,
         work_item_id=item_id,
         generation=0,
+        revision=revision,
         state=ups.SCHEDULED,
         priority=priority,
         digest=digest,

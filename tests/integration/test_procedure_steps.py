@@ -41,6 +41,22 @@ def test_a_step_that_is_asked_for_is_watched_from_its_creation_to_its_completion
     assert (output.StudyInstanceUID, output.SeriesInstanceUID) == (STUDY, report.series_instance_uid)
 
 
+@pytest.mark.parametrize("analysed", [True, False], ids=["analysed before", "its analysis waits"])
+def test_a_step_for_a_study_that_is_here_already_lists_the_report_it_brings(provider, manager, analysed):
+    provider.study()
+    provider.complete()
+    if analysed:
+        provider.site.work()
+    assert manager.create(asked()) == 0
+    provider.site.work()
+    done = manager.get()
+    assert done.ProcedureStepState == "COMPLETED"
+    (output,) = done.UnifiedProcedureStepPerformedProcedureSequence[0].OutputInformationSequence
+    with reading(provider.site.engine) as conn:
+        newest = reports.of_study(conn, STUDY)[-1]
+    assert output.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == newest.sop_instance_uid
+
+
 def test_the_nodes_own_work_is_a_step_that_is_found_by_patient_state_and_code(provider, manager):
     provider.steps.follow()
     provider.study()

@@ -107,8 +107,8 @@ class Backfill:
     def _deal_with(self, archive: Archive, claimed: Claimed) -> bool:
         """Fetch one study; return whether the archive may be asked for another one at once."""
         study = claimed.study_instance_uid
-        with reading(self._engine) as conn:
-            answered = retrievals.answered(conn, study)
+        with reading(self._engine) as conn:  # a later report may be on what came of it so far
+            answered = retrievals.answered(conn, study, claimed.since)
         if answered:
             self._finish(claimed, retrievals.SKIPPED, reason="answered here already")
             return True

@@ -32,13 +32,14 @@ _ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A study that is being fetched; `token` proves that it is this worker who does."""
+    """A study that was asked for `since` then and is being fetched; `token` proves that it is this worker who does."""
 
     id: int
     archive: str
     study_instance_uid: str
     priority: int
     attempts: int
+    since: datetime
     token: str
 
 
@@ -104,7 +105,9 @@ def claim(conn: Connection, archive: str, now: datetime, lease_seconds: float, t
     ).one_or_none()
     if row is None:
         return None
-    return Claimed(row.id, row.archive, row.study_instance_uid, row.priority, row.attempts, token)
+    return Claimed(
+        row.id, row.archive, row.study_instance_uid, row.priority, row.attempts, row.created_at, token
+    )
 
 
 def finish(
@@ -220,7 +223,9 @@ def waiting_studies(conn: Connection) -> int:
     return int(conn.execute(arriving).scalar_one()) + int(conn.execute(queued).scalar_one())
 
 
-def answered(conn: Connection, study_instance_uid: str) -> bool:
-    """Return whether there is a report on a study."""
-    made = select(reports.c.id).where(reports.c.study_instance_uid == study_instance_uid).limit(1)
-    return conn.execute(made).first() is not None
+def answered(conn: Connection, study_instance_uid: str, by: datetime) -> bool:
+    """Return whether there was a report on a study at some moment."""
+    made = select(reports.c.id).where(
+        reports.c.study_instance_uid == study_instance_uid, reports.c.created_at <= by
+    )
+    return conn.execute(made.limit(1)).first() is not None

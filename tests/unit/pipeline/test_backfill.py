@@ -215,14 +215,14 @@ def test_half_a_study_is_tried_again_and_fails_in_the_end(house: House) -> None:
     assert (len(house.asked), house.counts(), house.reason()) == (5, {"failed": 1}, "one is missing")
 
 
-def test_a_study_that_is_answered_already_is_skipped(house: House) -> None:
+def _answer(house: House, study: str) -> None:
     report = {
-        "study_instance_uid": "1.1",
+        "study_instance_uid": study,
         "revision": 1,
         "bank_hash": "",
-        "sop_instance_uid": "1.1.9",
+        "sop_instance_uid": f"{study}.9",
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.34",
-        "series_instance_uid": "1.1.8",
+        "series_instance_uid": f"{study}.8",
         "digest": "0" * 64,
         "verdict": "not analysed",
         "result": {},
@@ -230,9 +230,24 @@ def test_a_study_that_is_answered_already_is_skipped(house: House) -> None:
     }
     with writing(house.engine) as conn:
         conn.execute(insert(schema.reports).values(report))
+
+
+def test_a_study_that_is_answered_already_is_skipped(house: House) -> None:
+    _answer(house, "1.1")
     house.want("1.1", "1.2")
     house.run()
     assert (house.asked, house.counts()) == (["1.2"], {"fetched": 1, "skipped": 1})
+
+
+def test_a_study_of_which_a_part_came_and_was_answered_is_fetched_whole_all_the_same(house: House) -> None:
+    house.want("1.1")
+    house.answer = _raise(DestinationAwayError("it went away; 1 images were taken before that"))
+    house.run()
+    house.clock.forward(3600.0)
+    _answer(house, "1.1")  # nobody held it open any longer
+    house.answer = lambda _study: Fetched(2, 0, 2)
+    house.run()
+    assert (house.asked, house.counts()) == (["1.1", "1.1"], {"fetched": 1})
 
 
 def test_what_is_canceled_is_not_fetched(house: House) -> None:

@@ -1,4 +1,4 @@
-"""Copies a whole database while it is in use, and puts such a copy in a database's place. Knows no table of ours.
+"""Copies a whole database while it is in use, and puts such a copy in a database's place. Knows our tables by name only.
 
 SQLite: its online backup, one consistent file. PostgreSQL: ``pg_dump`` and ``pg_restore`` of the client tools, which
 must be at least as new as the server.
@@ -13,8 +13,10 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, text
 
+from dicom_node.db.engine import reading, writing
+from dicom_node.db.schema import metadata
 from dicom_node.domain import private
 from dicom_node.domain.errors import DatabaseError, NotFoundError
 
@@ -47,7 +49,7 @@ def put(engine: Engine, copy: Path, aside: str) -> None:
     """Put a copy in the place of the database; nobody else may use it meanwhile. `copy` is used up.
 
     A file that was there before is renamed: `aside` is appended to its name. On PostgreSQL the tables of before
-    are replaced, in one transaction.
+    are replaced, in one transaction; those that the copy has not, since it is of an older schema, go after it.
 
     Raises
     ------
@@ -56,12 +58,15 @@ def put(engine: Engine, copy: Path, aside: str) -> None:
     """
     engine.dispose()
     if engine.dialect.name == "postgresql":
+        before = _tables(engine)
         _client(
             engine,
             "pg_restore",
             *("--no-owner", "--no-privileges", "--clean", "--if-exists", "--single-transaction"),
             str(copy),
         )
+        with writing(engine) as conn:
+            metadata.drop_all(conn, [metadata.tables[name] for name, _ in before & _tables(engine)])
         copy.unlink()
         return
     file = _file(engine)
@@ -89,6 +94,13 @@ def put(engine: Engine, copy: Path, aside: str) -> None:
         raise DatabaseError(f"the database cannot be put in its place: {error}") from error
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _tables(engine: Engine) -> set[tuple[str, int]]:
+    """Return name and number of each table of ours; one that is made anew has another number (PostgreSQL)."""
+    found = "SELECT relname, oid FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+    with reading(engine) as conn:
+        return {(row.relname, row.oid) for row in conn.execute(text(found)) if row.relname in metadata.tables}
 
 
 def _bring(copy: Path, staged: Path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, select
 
 from dicom_node.config import Db
@@ -61,3 +65,25 @@ def test_a_damaged_copy_leaves_the_database_as_it_was(tmp_path: Path) -> None:
         snapshot.put(engine, copy, ".before")
     assert value_in(engine) == "now"
     engine.dispose()
+
+
+def at_revision(engine: Engine, revision: str) -> None:
+    config = migrate.alembic_config()
+    with writing(engine) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, revision)
+
+
+def test_a_backup_of_before_an_upgrade_takes_the_place_of_the_upgraded_database(
+    empty_engine: Engine, tmp_path: Path
+) -> None:
+    if empty_engine.dialect.name == "postgresql" and shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not installed")
+    at_revision(empty_engine, "0012")
+    snapshot.take(empty_engine, tmp_path / "copy")
+    migrate.upgrade(empty_engine)
+    snapshot.put(empty_engine, tmp_path / "copy", ".before")
+    assert migrate.current(empty_engine) == "0012"
+    migrate.upgrade(empty_engine)
+    with reading(empty_engine) as conn:
+        assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []

@@ -1,4 +1,4 @@
-"""Copies a whole database while it is in use, and puts such a copy in a database's place. Knows our tables by name only.
+"""Copies a whole database while it is in use, and puts such a copy in its place. Knows our tables by name only.
 
 SQLite: its online backup, one consistent file. PostgreSQL: ``pg_dump`` and ``pg_restore`` of the client tools, which
 must be at least as new as the server.

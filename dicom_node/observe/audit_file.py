@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from dicom_node.domain import private
 
@@ -73,13 +74,12 @@ class AuditFile:
             If it cannot be written or synced.
         """
         with self._locked("lock"):
+            size = self.path.stat().st_size if self.path.exists() else 0
+            if size and size + len(line) + 1 > self._largest:
+                self._rotate()
             descriptor = self._open()
             try:
                 size = os.fstat(descriptor).st_size
-                if size and size + len(line) + 1 > self._largest:
-                    os.close(descriptor)
-                    self._rotate()
-                    descriptor, size = self._open(), 0
                 # A line that a loss of power cut off must not swallow this one.
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
                 self._write(descriptor, (b"\n" if torn else b"") + line + b"\n", size)
@@ -125,11 +125,11 @@ class AuditFile:
     def lines(self, start: Position | None = None) -> Iterator[tuple[bytes, Position]]:
         """Yield each whole line from a position on, and the position behind it."""
         begin = start or Position()
-        for number, path in self.segments():
+        for number, _ in self.segments():
             if number < begin.segment:
                 continue
             try:
-                with path.open("rb") as file:
+                with self._segment(number) as file:
                     # A smaller file than the position says was replaced by someone: everything in it is new.
                     if number == begin.segment and begin.offset <= os.fstat(file.fileno()).st_size:
                         file.seek(begin.offset)
@@ -137,6 +137,17 @@ class AuditFile:
                         yield line[:-1], Position(number, file.tell())
             except FileNotFoundError:
                 continue  # nothing was written yet, or it has just been rotated away
+
+    def _segment(self, number: int) -> BinaryIO:
+        """Open a segment, which may become a full one at any moment. Raises FileNotFoundError where it is gone."""
+        full = self._beside(f"{number:06d}.jsonl")
+        with suppress(FileNotFoundError):
+            return full.open("rb")
+        file = self.path.open("rb")
+        if self.segments()[-1][0] == number:
+            return file
+        file.close()  # that is a later one already
+        return full.open("rb")
 
     def forwarded(self) -> Forwarded:
         """Return up to where lines were sent on."""

@@ -99,6 +99,31 @@ def test_nothing_that_was_not_sent_on_is_removed(tmp_path: Path) -> None:
     assert [int(json.loads(line)["a"]) for line, _ in file.lines()] == [4, 5]
 
 
+def test_who_reads_while_files_become_full_misses_no_line_and_goes_on_where_he_was(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "audit.jsonl", 100, 100, forwarding=True)
+
+    def add(first: int, behind: int) -> None:
+        for number in range(first, behind):
+            file.append(b'{"a": "%024d"}' % number)
+
+    add(0, 8)
+    reading = file.lines()
+    found = [next(reading) for _ in range(3)]
+    add(8, 12)
+    found += reading
+    found += file.lines(found[-1][1])
+    assert [int(json.loads(line)["a"]) for line, _ in found] == list(range(12))
+
+
+def test_a_full_segment_that_cannot_be_set_aside_is_told_as_what_it_is(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "audit.jsonl", 40, 3)
+    file.append(b'{"a": "%024d"}' % 1)
+    (tmp_path / "audit.000001.jsonl" / "in the way").mkdir(parents=True)
+    file.segments = lambda: [(1, file.path)]  # type: ignore[method-assign]
+    with pytest.raises(IsADirectoryError):
+        file.append(b'{"a": "%024d"}' % 2)
+
+
 def test_a_line_that_a_loss_of_power_cut_off_swallows_no_other(file: AuditFile) -> None:
     file.append(b'{"a": 1}')
     with file.path.open("ab") as torn:

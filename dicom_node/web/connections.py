@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +23,13 @@ HEAD_SECONDS = 15.0
 _UNREAD_MILLISECONDS = 60_000
 
 
+@dataclass(slots=True)
+class _Guest:
+    connection: socket.socket
+    address: Any
+    leaving: bool = False
+
+
 class Door(socket.socket):
     """A listening socket that holds a bounded number of connections.
 
@@ -29,12 +39,20 @@ class Door(socket.socket):
         Of its addresses.
     most
         Connections at a time.
+
+    Attributes
+    ----------
+    agreed
+        Returns (host, port) of those that have agreed on TLS; None where there is none. In a crowd, whoever has taken
+        longest to agree makes way: the server knows nothing of him yet.
     """
+
+    agreed: Callable[[], Collection[Any]] | None = None
 
     def __init__(self, family: socket.AddressFamily, most: int = CONNECTIONS) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self._most = most
-        self._inside: list[socket.socket] = []
+        self._inside: list[_Guest] = []
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # What is accepted inherits it: a browser that reads nothing for so long is hung up on.
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
@@ -42,12 +60,22 @@ class Door(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection. Raises ConnectionAbortedError where it is one too many, and is closed."""
         connection, address = super().accept()
-        self._inside = [one for one in self._inside if one.fileno() != -1]
+        self._inside = [one for one in self._inside if one.connection.fileno() != -1]
+        if self.agreed is not None and len(self._inside) >= CROWD:
+            self._make_room(self.agreed())
         if len(self._inside) >= self._most:
             connection.close()
             raise ConnectionAbortedError("as many connections as may be")
-        self._inside.append(connection)
+        self._inside.append(_Guest(connection, address))
         return connection, address
+
+    def _make_room(self, agreed: Collection[Any]) -> None:
+        for one in self._inside:
+            if not one.leaving and one.address[:2] not in agreed:
+                one.leaving = True
+                with suppress(OSError):  # gone by itself
+                    one.connection.shutdown(socket.SHUT_RDWR)  # whose it is closes it then
+                return
 
 
 class Hasty(H11Protocol):

@@ -69,6 +69,10 @@ def served(app: FastAPI, settings: Web) -> Iterator[str]:
     config.ssl = secure
     logging.getLogger("uvicorn.error").addFilter(_discreet)
     server = _Server(config)
+    if secure is not None:
+        listening.agreed = lambda: {
+            one.client for one in server.server_state.connections if isinstance(one, Hasty)
+        }
     thread = threading.Thread(target=server.run, args=([listening],), name="web", daemon=True)
     thread.start()
     host, port = listening.getsockname()[:2]
@@ -110,7 +114,7 @@ def _discreet(record: logging.LogRecord) -> bool:
     return True
 
 
-def _bound(settings: Web) -> socket.socket:
+def _bound(settings: Web) -> Door:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = Door(family)
     try:

@@ -122,11 +122,26 @@ def test_who_comes_is_served_at_once_while_a_crowd_says_nothing_and_the_first_of
             one.close()
 
 
-def test_over_tls_a_renewed_certificate_is_used_without_a_restart(tmp_path):
-    authority = Authority(tmp_path / "ca")
+def secured(authority: Authority) -> tuple[WebTls, ssl.SSLContext]:
     files = authority.files("localhost", "127.0.0.1")
     tls = WebTls(enabled=True, certificate=files.certificate, private_key=files.private_key)
-    trust = ssl.create_default_context(cafile=str(authority.certificate))
+    return tls, ssl.create_default_context(cafile=str(authority.certificate))
+
+
+def test_over_tls_who_comes_is_served_at_once_while_a_crowd_does_not_begin_its_handshake(tmp_path):
+    tls, trust = secured(Authority(tmp_path / "ca"))
+    with running(tls=tls) as (address, port):
+        crowd = [connection(port) for _ in range(connections.CONNECTIONS - 1)]
+        for _ in range(10):
+            assert httpx.get(address, verify=trust).text == "hello"
+        assert hung_up(crowd[0])
+        for one in crowd:
+            one.close()
+
+
+def test_over_tls_a_renewed_certificate_is_used_without_a_restart(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    tls, trust = secured(authority)
     with running(tls=tls) as (address, port):
         assert address.startswith("https://")
         assert httpx.get(address, verify=trust).text == "hello"

@@ -82,7 +82,7 @@ def oru(
         uid = str(ds.SOPInstanceUID)
         control_id = sha256(uid.encode()).hexdigest()[:20].upper()
         segments = [_pid(ds), _obr(ds), *_observations(ds)]
-        name, codec = _character_set(ds, segments)
+        name, codec = _character_set(ds, "".join([*segments, *sending, *receiving]))
         segments.insert(0, _msh(ds, control_id, sending, receiving, name))
     except (InvalidDicomError, AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
         raise CannotUnderstandError(f"the object to tell of is no report: {type(error).__name__}") from error
@@ -261,8 +261,7 @@ def _moment(ds: Dataset, what: str) -> str:
     return date + time[0] + (zone if re.fullmatch(r"[+-]\d{4}", zone) else "")
 
 
-def _character_set(ds: Dataset, segments: list[str]) -> tuple[str, str]:
-    text = "".join(segments)
+def _character_set(ds: Dataset, text: str) -> tuple[str, str]:
     if text.isascii():
         return "", "ascii"
     stated = ds.get("SpecificCharacterSet") or ""

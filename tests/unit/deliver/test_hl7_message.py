@@ -82,6 +82,18 @@ def test_every_outcome_in_every_character_set_is_legal_and_says_the_name(name, v
     assert len(read.segment("MSH")) == (19 if msh18 else 13)
 
 
+@pytest.mark.parametrize(
+    ("name", "msh18", "codec"), [("ascii", "UNICODE UTF-8", "utf-8"), ("latin", "8859/1", "latin-1")]
+)
+def test_a_site_that_is_not_spelled_in_ascii_is_named_as_it_is(name, msh18, codec):
+    stated, raw, *_ = NAMES[name]
+    source = header({"SpecificCharacterSet": stated, "PatientName": raw})
+    report = sr.build(result(Verdict.ABOVE, [image(score=HIGH)]), [source], EQUIPMENT, AT)
+    message = oru(report.content, sending=("dicom-node", "Universitätsspital"), receiving=("RIS", "HÔPITAL"))
+    msh = _read(message, codec).segment("MSH")
+    assert [str(msh[n]) for n in (4, 6, 18)] == ["Universitätsspital", "HÔPITAL", msh18]
+
+
 def test_patient_order_study_and_result_stand_where_they_are_looked_for():
     read = _read(_message())
     assert [str(read.segment("MSH")[n]) for n in (3, 4, 5, 6, 9, 12)] == [

@@ -145,9 +145,7 @@ class States:
             return self.again(task, missing)
         with writing(self._engine) as conn:
             now, study = self._clock(), step.study_instance_uid
-            held = holdings.held(conn, study)
-            refs = frozenset(step.sop_instance_uids) | held
-            self._expect(conn, task, study, "complete", refs, now)
+            self._expect(conn, task, study, "complete", holdings.held(conn, study), now)
             revision = studies.latest_revision(conn, study)
         if revision is None:
             return self.again(task, "the archive sent no image of its study")
@@ -155,9 +153,10 @@ class States:
 
     def _bring_in(self, task: Task, step: Step) -> str:
         """Fetch the input; return what is missing, "" where it is all here."""
-        study, named = step.study_instance_uid, frozenset(step.sop_instance_uids)
+        study = step.study_instance_uid
         with writing(self._engine) as conn:
             held = holdings.held(conn, study)
+            named = frozenset(step.sop_instance_uids) - holdings.own(conn, study)
             if named and named <= held:
                 return ""
             self._expect(conn, task, study, "open", (), self._clock())
@@ -174,10 +173,12 @@ class States:
             fetched = self._fetch(archive, Fetch(study, step.series_instance_uids, step.sop_instance_uids))
         except DestinationRefusedError as error:
             return str(error)
+        if not fetched.complete:
+            return fetched.reason or f"{fetched.failed} images failed, {fetched.stored} came"
+        with reading(self._engine) as conn:
+            absent = len(named - holdings.held(conn, study))
         return (
-            ""
-            if fetched.complete
-            else fetched.reason or f"{fetched.failed} images failed, {fetched.stored} came"
+            f"{absent} of {len(named)} images that its input names are not in {archive.name}" if absent else ""
         )
 
     def _archive(self, step: Step) -> Archive | None:

@@ -21,6 +21,7 @@ _STATE = re.compile(r"[A-Z ]{1,16}\Z")
 _CODE = re.compile(r"[^\\\x00-\x1f]{1,16}\Z")
 
 _READ = (
+    "SpecificCharacterSet",
     "ProcedureStepState",
     "ScheduledProcedureStepPriority",
     "InputReadinessState",
@@ -111,7 +112,7 @@ def _inputs(ds: Dataset) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[s
     series: dict[str, None] = {}
     instances: dict[str, None] = {}
     titles: dict[str, None] = {}
-    whole = False
+    whole = all_of_it = others = False
     for item in items:
         study = found.uid(item.get("StudyInstanceUID"))
         if study:
@@ -122,10 +123,14 @@ def _inputs(ds: Dataset) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[s
         else:
             whole = True
         references = _items(item, "ReferencedSOPSequence", MOST_REFERENCES)
+        all_of_it |= bool(study) and not references
         for reference in references:
             instance = found.uid(reference.get("ReferencedSOPInstanceUID"))
-            if instance:
+            sop_class = found.uid(reference.get("ReferencedSOPClassUID"))
+            if instance and found.ImageFound(one, instance, sop_class).fetched:
                 instances[instance] = None
+            elif instance:  # a report, for instance, that never comes here
+                others = True
         for place in _items(item, "DICOMRetrievalSequence", MOST_CODES):
             titles.update(dict.fromkeys(_titles(place.get("RetrieveAETitle"))))
     if len(studies) != 1:
@@ -135,9 +140,18 @@ def _inputs(ds: Dataset) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[s
             else f"its input names {len(studies)} studies, one is right"
         )
         return "", (), (), tuple(titles), fault
+    if others and not (instances or all_of_it):
+        return (
+            "",
+            (),
+            (),
+            tuple(titles),
+            "its input names objects, and none of them is an image that is taken here",
+        )
     if len(instances) > MOST_REFERENCES:
         return "", (), (), tuple(titles), f"its input names more than {MOST_REFERENCES} images"
-    return next(iter(studies)), () if whole else tuple(series), tuple(instances), tuple(titles), ""
+    named = () if all_of_it else tuple(instances)
+    return next(iter(studies)), () if whole else tuple(series), named, tuple(titles), ""
 
 
 def _titles(value: Any) -> list[str]:
@@ -179,6 +193,8 @@ def performed(what: Performed) -> Dataset:
     told.PerformedProcedureStepEndDateTime = _moment(what.ended_at)
     told.OutputInformationSequence = [_output(output) for output in what.outputs]
     changes = _one("UnifiedProcedureStepPerformedProcedureSequence", told)
+    if not all("".join(code).isascii() for code in (what.station, *what.work_items)):
+        changes.SpecificCharacterSet = "ISO_IR 192"
     changes.update(progress(100, "Report delivered"))
     return changes
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from pydicom import Dataset
 
-from dicom_node.db.engine import writing
+from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import DestinationAwayError, DestinationRefusedError
 from dicom_node.domain.retrieval import Fetch, Fetched
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, Kind
 from dicom_node.queue import items
-from tests.integration.test_performer import STEP, Desk, desk, provider
+from dicom_node.store import reports
+from tests.integration.test_performer import STEP, STUDY, Desk, desk, provider
 from tests.ups_provider import UpsProvider, item
 
 __all__ = ["desk", "provider"]
+
+CR, SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.7"
+KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 def test_input_that_cannot_be_had_cancels_the_step_with_a_code(desk: Desk, provider: UpsProvider) -> None:
@@ -41,6 +46,57 @@ def test_input_of_two_studies_cancels_the_step(desk: Desk, provider: UpsProvider
     desk.turns(3)
     assert provider.state(STEP) == "CANCELED"
     assert "2 studies" in desk.reason()
+
+
+def _refer(step: Dataset, *objects: tuple[str, str]) -> None:
+    source = step.InputInformationSequence[0]
+    source.SeriesInstanceUID, source.ReferencedSOPSequence = f"{STUDY}.0", []
+    for sop_class, uid in objects:
+        one = Dataset()
+        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, uid
+        source.ReferencedSOPSequence.append(one)
+
+
+def test_an_image_that_the_input_names_and_the_archive_has_not_cancels_the_step(
+    desk: Desk, provider: UpsProvider
+) -> None:
+    _refer(provider.items[STEP].ds, (CR, f"{STUDY}.1"), (CR, f"{STUDY}.2"))
+    desk.settings["input_attempts"] = 2
+    desk.start()
+    desk.turns(6)
+    assert provider.items[STEP].went == ["SCHEDULED", "IN PROGRESS", "CANCELED"]
+    assert desk.reason() == "1 of 2 images that its input names are not in pacs"
+
+
+def test_a_report_that_the_input_names_beside_an_image_is_not_waited_for(
+    desk: Desk, provider: UpsProvider
+) -> None:
+    _refer(provider.items[STEP].ds, (CR, f"{STUDY}.1"), (KEY_OBJECTS, f"{STUDY}.8"))
+    desk.turns(4)
+    assert provider.state(STEP) == "COMPLETED"
+    assert desk.fetched == [Fetch(STUDY, (f"{STUDY}.0",), (f"{STUDY}.1",))]
+
+
+def test_an_object_of_this_node_that_the_input_names_is_not_waited_for(
+    desk: Desk, provider: UpsProvider
+) -> None:
+    desk.turns(4)
+    with reading(desk.site.engine) as conn:
+        (report,) = reports.of_study(conn, STUDY)
+    again = item(2, STUDY)
+    _refer(again, (CR, f"{STUDY}.1"), (SECONDARY_CAPTURE, report.sop_instance_uid))
+    provider.put(again)
+    desk.turns(8)
+    assert provider.state("2.25.772") == "COMPLETED"
+
+
+def test_the_code_of_a_step_comes_back_in_whatever_script_it_is(desk: Desk, provider: UpsProvider) -> None:
+    step = provider.items[STEP].ds
+    step.SpecificCharacterSet = "ISO_IR 192"
+    step.ScheduledWorkitemCodeSequence[0].CodeMeaning = "コンピュータ支援検出"
+    desk.turns(4)
+    done = provider.items[STEP].ds.UnifiedProcedureStepPerformedProcedureSequence[0]
+    assert done.PerformedWorkitemCodeSequence[0].CodeMeaning == "コンピュータ支援検出"
 
 
 def test_a_failed_analysis_cancels_the_step_as_equipment_failure(desk: Desk, provider: UpsProvider) -> None:

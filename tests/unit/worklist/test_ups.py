@@ -22,6 +22,7 @@ from tests.authority import Authority
 from tests.ups_provider import UpsProvider, code, item, serving
 
 STEP, STUDY = "2.25.771", "2.25.4711"
+CR, KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.88.59"
 UPS = Ups(partial(association.associated, calling_ae_title="NODE", maximum_pdu_size=16384), "NODE")
 
 
@@ -200,6 +201,16 @@ def _inputs(*studies: str) -> list[Dataset]:
     return [item(1, study).InputInformationSequence[0] for study in studies]
 
 
+def _series(number: int, sop_class: str = "") -> Dataset:
+    (ds,) = _inputs(STUDY)
+    ds.SeriesInstanceUID = f"1.2.{number}"
+    if sop_class:
+        one = Dataset()
+        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, f"1.2.{number}.1"
+        ds.ReferencedSOPSequence = [one]
+    return ds
+
+
 @pytest.mark.parametrize(
     ("ds", "fault"),
     [
@@ -212,12 +223,33 @@ def _inputs(*studies: str) -> list[Dataset]:
             _with("InputInformationSequence", _inputs(*["1.2.3"] * (ups_items.MOST_INPUTS + 1))),
             f"its input has more than {ups_items.MOST_INPUTS} parts",
         ),
+        (
+            _with("InputInformationSequence", [_series(1, KEY_OBJECTS)]),
+            "its input names objects, and none of them is an image that is taken here",
+        ),
     ],
 )
 def test_an_input_that_cannot_be_used_is_a_fault_of_the_step(ds: Dataset, fault: str) -> None:
     step = ups_items.step(ds)
     assert step is not None
     assert (step.fault, step.study_instance_uid) == (fault, "")
+
+
+@pytest.mark.parametrize(
+    ("parts", "series", "images"),
+    [
+        ([_series(1, CR), _series(2, CR)], ("1.2.1", "1.2.2"), ("1.2.1.1", "1.2.2.1")),
+        ([_series(1, CR), _series(2, KEY_OBJECTS)], ("1.2.1", "1.2.2"), ("1.2.1.1",)),
+        ([_series(1, CR), _series(2)], ("1.2.1", "1.2.2"), ()),  # the second is meant whole
+        ([_series(1, CR), *_inputs(STUDY)], (), ()),
+    ],
+)
+def test_what_of_a_study_is_the_input(
+    parts: list[Dataset], series: tuple[str, ...], images: tuple[str, ...]
+) -> None:
+    step = ups_items.step(_with("InputInformationSequence", parts))
+    assert step is not None
+    assert (step.fault, step.series_instance_uids, step.sop_instance_uids) == ("", series, images)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")

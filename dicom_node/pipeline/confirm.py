@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -55,11 +55,12 @@ class Finding:
     """What is known of a delivery.
 
     `state` is "committed" or "found" where the destination answers for the object; "unconfirmed" where it never will;
-    "open" where it may yet; "missing" where it says that it has not got it.
+    "open" where it may yet; "missing" where it says that it has not got it. `away` is True where it did not answer.
     """
 
     state: Literal["committed", "found", "unconfirmed", "open", "missing"]
     reason: str = ""
+    away: bool = False
 
 
 class Confirm:
@@ -107,7 +108,7 @@ class Confirm:
             try:
                 finding = ask(destination, report, delivery)
             except DestinationAwayError as error:
-                finding = Finding("open", str(error))
+                finding = Finding("open", str(error), away=True)
             except DestinationRefusedError as error:
                 self._without[destination.name, service] = self._clock() + _ASK_ANEW
                 finding = Finding("unconfirmed", str(error))
@@ -116,7 +117,7 @@ class Confirm:
             if finding.state == "missing" and (service == "commitment" or over):
                 return finding
         if finding.state in ("open", "missing"):
-            return Finding("unconfirmed" if over else "open", finding.reason)
+            return replace(finding, state="unconfirmed" if over else "open")
         return finding
 
     def _offers(self, destination: Destination, service: str) -> bool:

@@ -155,8 +155,16 @@ class Dispatch:
         """Ask whether the destination holds what it was sent; only then is the work done."""
         if self._confirm is None or delivery.confirmed:
             return Prepared(Done("already delivered"), _nothing)
-        finding = self._confirm(destination, report, delivery)
         name, uid = destination.name, report.sop_instance_uid
+        if (absence := self._absences.of(name)) is not None:
+            told = f"{_AWAITED}; not asked, since a moment ago: {absence}"
+            return Prepared(Retry(told), _nothing, counted=False, waits=True)
+        began = self._clock()
+        finding = self._confirm(destination, report, delivery)
+        if finding.away:
+            self._absences.note(name, finding.reason, self._clock() - began)
+        elif finding.state != "open":
+            self._absences.over(name)
         if finding.state == "open":
             return Prepared(Retry(f"{_AWAITED}: {finding.reason}"), _nothing, counted=False, waits=True)
         if finding.state == "missing":

@@ -71,7 +71,7 @@ class Site:
             self.clock,
             lambda: f"2.25.{next(numbers)}",
         )
-        dispatch = Dispatch(
+        self.dispatch = Dispatch(
             engine,
             self.files,
             self.archive.send,
@@ -79,7 +79,7 @@ class Site:
             self.clock,
             confirm=self.confirm,
         )
-        self.worker = Worker(engine, Queue(), {Kind.DELIVER: dispatch}, "test", self.clock, lambda: 0.5)
+        self.worker = Worker(engine, Queue(), {Kind.DELIVER: self.dispatch}, "test", self.clock, lambda: 0.5)
         report = Report(CLASSES[0], "1.2.9", "1.2.8", STUDY, b"report")
         with writing(engine) as conn:
             conn.execute(
@@ -223,6 +223,23 @@ def test_an_archive_that_is_away_after_the_delivery_is_asked_again_and_counts_no
     site.archive.commitment = committed
     assert site.later().state is State.COMPLETED
     assert [uid for _, uid in site.archive.asked] == ["2.25.1", "2.25.2"]
+
+
+def test_an_archive_that_lets_its_askers_wait_is_left_alone_as_one_that_lets_its_senders_wait(
+    site: Site,
+) -> None:
+    def away(_uid: str) -> CommitmentResult:
+        site.clock.forward(30)
+        raise DestinationAwayError("pacs did not answer within 30 s")
+
+    site.archive.commitment = away
+    item = site.work()
+    assert site.dispatch.left_alone() == {"pacs"}
+    waits = site.dispatch(item)
+    assert (len(site.archive.asked), waits.counted) == (1, False)
+    site.archive.commitment = committed
+    assert site.later().state is State.COMPLETED
+    assert site.dispatch.left_alone() == frozenset()
 
 
 def test_a_destination_that_is_not_to_be_asked_is_not(engine: Engine, tmp_path: Path) -> None:

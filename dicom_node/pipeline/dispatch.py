@@ -107,12 +107,12 @@ class Dispatch:
                 counted=False,
                 again_in=wait.total_seconds(),
             )
+        if (absence := self._absences.of(destination.name)) is not None:
+            return Prepared(Retry(f"not tried, since a moment ago: {absence}"), _nothing, counted=False)
         study, classes = item.study_instance_uid, Counter([stored.sop_class_uid])
         peer = Party(destination.ae_title, destination.host)
         if item.attempts <= 1:
             self._audit(TransferBegun(self._clock(), study, classes, peer))
-        if (absence := self._absences.of(destination.name)) is not None:
-            return Prepared(Retry(f"not tried, since a moment ago: {absence}"), _nothing)
         began = self._clock()
         try:
             delivery = self._send(

@@ -349,3 +349,23 @@ def test_what_waits_for_one_that_let_its_senders_wait_is_not_even_taken(site: Si
         waiting = [item for item in items.listing(conn, State.SCHEDULED) if item.destination == "pacs"]
     assert sorted(item.attempts for item in waiting) == [0, 0, 0, 0, 1]
     assert [name for name, _ in site.peer.kept] == ["vna"] * 5
+
+
+def test_what_was_taken_and_not_tried_has_used_up_no_attempt_and_is_not_told_to_have_begun(site: Site) -> None:
+    def answer(destination: Destination) -> int:
+        site.clock.forward(30)
+        raise DestinationAwayError(f"{destination.name} does not answer within 30 s")
+
+    begun: list[object] = []
+    site.peer.answer = answer
+    site.dispatch._audit = begun.append
+    for seed in (1, 2):
+        site.receive(chest_dataset(seed=seed))
+    site.pass_quiet_time()
+    for _ in range(2):  # the analyses
+        site.worker.step()
+    first, second = [item for item in site.items(Kind.DELIVER) if item.destination == "pacs"]
+    tried, not_tried = (site.dispatch(replace(item, attempts=1)) for item in (first, second))
+    assert (tried.counted, not_tried.counted) == (True, False)
+    assert "not tried" in not_tried.outcome.reason
+    assert len(begun) == 1

@@ -57,9 +57,8 @@ def follow(engine: Engine, section: ModalityWorklist, ask: Ask, key: str, clock:
         }
     with writing(engine) as conn:
         for name, one in named.items():
-            was = known.get(name)
-            if was == "arrived":
-                continue
+            put_off = one.due_at is None or one.due_at >= missed_before
+            missed_already = known.get(name) == "missed" and not put_off
             expected.put(
                 conn,
                 source="mwl",
@@ -67,7 +66,7 @@ def follow(engine: Engine, section: ModalityWorklist, ask: Ask, key: str, clock:
                 study_instance_uid=one.study_instance_uid,
                 at=now,
                 priority=one.priority,
-                state="arrived" if one.study_instance_uid in here else "missed" if was == "missed" else "open",
+                state="arrived" if one.study_instance_uid in here else "missed" if missed_already else "open",
                 procedure=one.procedure,
                 accession_hash=accession_hash(key, one.accession_number),
                 due_at=one.due_at,
@@ -86,7 +85,7 @@ def follow(engine: Engine, section: ModalityWorklist, ask: Ask, key: str, clock:
 def listed(engine: Engine) -> list[dict[str, object]]:
     """Return the scheduled studies that are due or were missed, the oldest first, as values for JSON."""
     with reading(engine) as conn:
-        rows = expected.due(conn)
+        rows = expected.due(conn, None)
     return [{**row, "due_at": row["due_at"] and row["due_at"].isoformat(timespec="seconds")} for row in rows]
 
 

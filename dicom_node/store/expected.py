@@ -40,6 +40,8 @@ def put(
 ) -> None:
     """Note what a source says of a study, in the place of what it said before under the same key.
 
+    An entry whose study arrived stays as it is: who says so may have asked before.
+
     Parameters
     ----------
     study_instance_uid
@@ -64,7 +66,11 @@ def put(
         "updated_at": at,
     }
     statement = insert(conn, expected).values(source=source, key=storable(key, 200), **row)
-    conn.execute(statement.on_conflict_do_update(index_elements=["source", "key"], set_=row))
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source", "key"], set_=row, where=expected.c.state != "arrived"
+        )
+    )
 
 
 def settle(conn: Connection, source: Source, key: str, state: State, at: datetime) -> bool:
@@ -204,8 +210,8 @@ def _of_worklist(prefix: str) -> tuple[ColumnElement[bool], ...]:
     return expected.c.source == "mwl", expected.c.key.startswith(prefix, autoescape=True)
 
 
-def due(conn: Connection, limit: int = 500) -> tuple[Mapping[str, Any], ...]:
-    """Return the entries of worklists whose study is due or was missed, the oldest first."""
+def due(conn: Connection, limit: int | None = 500) -> tuple[Mapping[str, Any], ...]:
+    """Return the last entries of worklists whose study is due or was missed, the oldest first; None for all."""
     rows = conn.execute(
         select(
             expected.c.key,
@@ -216,9 +222,9 @@ def due(conn: Connection, limit: int = 500) -> tuple[Mapping[str, Any], ...]:
             expected.c.state,
         )
         .where(expected.c.source == "mwl", expected.c.state.in_(_WAITS))
-        .order_by(func.coalesce(expected.c.due_at, expected.c.updated_at))
+        .order_by(func.coalesce(expected.c.due_at, expected.c.updated_at).desc())
         .limit(limit)
-    )
+    ).all()
     return tuple(
         {
             "worklist": row.key.partition(":")[0],
@@ -228,7 +234,7 @@ def due(conn: Connection, limit: int = 500) -> tuple[Mapping[str, Any], ...]:
             "procedure": row.procedure[2] if row.procedure else "",
             "state": "missed" if row.state == "missed" else "due",
         }
-        for row in rows
+        for row in reversed(rows)
     )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, func, select
 
 from dicom_node import node
 from dicom_node.config import Config, ModalityWorklist
 from dicom_node.db import schema
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import DestinationAwayError
+from dicom_node.domain.scheduled import ScheduledProcedure
 from dicom_node.domain.urgency import ROUTINE, STAT
 from dicom_node.node import due
 from dicom_node.pipeline.arriving import secret
 from dicom_node.pipeline.due import follow
 from dicom_node.store import expected
+from tests.fakes import ManualClock
 from tests.ris import Ris
 from tests.ris import ris as running_ris
 
@@ -72,3 +75,20 @@ def test_what_a_ris_has_scheduled_is_due_and_then_arrived_withdrawn_or_missed(ri
         ris.process.wait()
         with pytest.raises(DestinationAwayError, match="ris"):
             ask_once()
+
+
+def test_a_missed_procedure_that_is_put_off_is_due_again(engine: Engine) -> None:
+    section = ModalityWorklist(name="ris", ae_title="RIS", host="127.0.0.1", port=104, missed_after_hours=12)
+    clock = ManualClock()
+    listed = [ScheduledProcedure("1.2.3/R1/S1", "1.2.3", "", clock())]
+    told: list[tuple[float, str]] = []
+    for hours, put_off in ((0, 0), (13, 0), (1, 0), (1, 48), (47, 0), (15, 0)):
+        clock.forward(3600 * hours)
+        if put_off:
+            listed[0] = replace(listed[0], due_at=clock() + timedelta(hours=put_off))
+        follow(engine, section, lambda _section: listed, "key", clock)
+        with reading(engine) as conn:
+            (row,) = expected.due(conn)
+            missed = conn.execute(select(func.count()).where(schema.events.c.kind == "study.missed"))
+            told.append((missed.scalar_one(), row["state"]))
+    assert told == [(0, "due"), (1, "missed"), (1, "missed"), (1, "due"), (1, "due"), (2, "missed")]

@@ -94,3 +94,31 @@ def test_the_procedure_is_that_of_the_entry_and_of_none_that_was_withdrawn(engin
         assert expected.procedure(conn, STUDY) == code
         expected.settle(conn, "mwl", "ris:1", "withdrawn", AT)
         assert expected.procedure(conn, STUDY) is None
+
+
+def test_an_entry_whose_study_arrived_stays_so_whatever_a_worklist_says_that_was_asked_before(
+    engine: Engine,
+) -> None:
+    entry = {"source": "mwl", "key": "ris:1", "study_instance_uid": "", "accession_hash": "aa", "due_at": AT}
+    with writing(engine) as conn:
+        expected.put(conn, at=AT, **entry)  # type: ignore[arg-type]
+        assert expected.arrived(conn, STUDY, ["aa"], AT) == 1
+        expected.put(conn, at=AT, **entry)  # type: ignore[arg-type]
+        assert expected.states(conn, "ris:") == {"ris:1": "arrived"}
+        assert expected.due(conn) == ()
+
+
+def test_what_is_due_now_is_listed_however_much_was_missed(engine: Engine) -> None:
+    with writing(engine) as conn:
+        for number in range(5):
+            expected.put(
+                conn,
+                source="mwl",
+                key=f"ris:{number}",
+                study_instance_uid=f"2.25.{number}",
+                at=AT,
+                state="open" if number == 4 else "missed",
+                due_at=AT + timedelta(days=number),
+            )
+        assert [row["study_instance_uid"] for row in expected.due(conn, 2)] == ["2.25.3", "2.25.4"]
+        assert len(expected.due(conn, None)) == 5

@@ -7,7 +7,8 @@ it, because the images of that revision are the same as without it. Only where i
 other bytes name another study) it opens revision 1, so that this study, too, gets its answer.
 
 The row of an image outlives its file. An image whose file was removed when its time was over, and that comes
-again, is held again and was answered before; one whose file was lost counts as new, in a new revision.
+again, is held again and was answered before; one whose file was lost counts as new, in a new revision, also where it
+comes in other bytes than those that were lost.
 """
 
 from __future__ import annotations
@@ -82,9 +83,11 @@ def add(
         "received_at": received.received_at,
     }
     known = _known(conn, received.sop_instance_uid)
-    if not known:
+    lost = [r.id for r in known.values() if r.kept == "lost" and r.study_instance_uid == study_instance_uid]
+    if digest not in known and (lost or not known):
         savepoint = conn.begin_nested()
         number = studies.open_revision(conn, study_instance_uid, at)
+        _give_way(conn, lost)
         if _insert(conn, {**row, "revision": number, "conflict": False}, at):
             savepoint.commit()
             return Ingested.NEW
@@ -209,11 +212,22 @@ def newest(conn: Connection, after: int, limit: int) -> list[tuple[int, str]]:
 def _known(conn: Connection, sop_instance_uid: str) -> dict[str, Any]:
     """Return the rows held under a SOP Instance UID by their digest."""
     rows = conn.execute(
-        select(instances.c.id, instances.c.digest, instances.c.conflict, instances.c.kept).where(
-            instances.c.sop_instance_uid == sop_instance_uid
-        )
+        select(
+            instances.c.id,
+            instances.c.digest,
+            instances.c.conflict,
+            instances.c.kept,
+            instances.c.study_instance_uid,
+        ).where(instances.c.sop_instance_uid == sop_instance_uid)
     )
     return {row.digest: row for row in rows}
+
+
+def _give_way(conn: Connection, lost: Collection[int]) -> None:
+    """Let lost bytes count no more: others came for the image, which are the only ones that can be scored."""
+    conn.execute(
+        update(instances).where(instances.c.id.in_(lost), instances.c.kept == "lost").values(conflict=True)
+    )
 
 
 def _hold_again(conn: Connection, row: dict[str, object], known: Any, at: datetime) -> bool:

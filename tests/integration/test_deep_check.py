@@ -295,6 +295,26 @@ def test_a_study_that_lost_its_only_image_is_answered_failed_and_whole_once_it_i
     assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
 
 
+def test_a_lost_image_that_comes_again_in_other_bytes_is_scored(site: Site) -> None:
+    ds = chest_dataset()
+    site.receive(ds)
+    damage(only(site, "instances"))
+    mended(site)
+    site.pass_quiet_time()
+    site.work()
+    ds.RetrieveAETitle = "PACS"  # an archive seldom gives back the very bytes that it was sent
+    assert site.receive(ds, association="again") is Ingested.NEW
+    assert site.receive(ds, association="again") is Ingested.DUPLICATE
+    site.associations.ended("again", "released")
+    site.clock.forward(10)
+    site.gather()
+    site.work()
+    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
+    assert found(site) == []
+    del ds.RetrieveAETitle
+    assert site.receive(ds, association="late") is Ingested.CONFLICT
+
+
 def test_a_report_that_is_lost_before_it_was_delivered_is_made_again_byte_for_byte(site: Site) -> None:
     def away(_d: Destination) -> int:
         raise DestinationAwayError("pacs is down")

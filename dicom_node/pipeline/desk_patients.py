@@ -33,6 +33,8 @@ SEARCHED = 100_000
 """Studies that a search looks at, the newest; about 40 MB."""
 FOUND = 1_000
 """Studies that a search finds at most."""
+_LATE = 1_000
+"""So many events are looked at again: PostgreSQL numbers one when it is written, and shows it when it is committed."""
 _AT_ONCE = 50
 """So many new studies are read while a person waits; more are read in the background."""
 
@@ -144,9 +146,10 @@ class Patients:
             self._waiting.clear()
 
     def _follow(self) -> None:
+        after = max(self._event - _LATE, 0)
         while True:
             with reading(self._engine) as conn:
-                last, studies = events.since(conn, self._event, events.OF_IMAGES)
+                last, studies = events.since(conn, after, events.OF_IMAGES)
                 held = dict(reading_rows.first_images(conn, studies)) if studies else {}
             with self._lock:
                 for study in studies:
@@ -155,9 +158,9 @@ class Patients:
                         self._waiting.pop(study, None)
             new = [(study, digest) for study, digest in held.items() if study not in self._searched]
             self._expect(new, old=False)
-            if last == self._event:
+            if last <= self._event:
                 return
-            self._event = last
+            self._event = after = last
 
     def _expect(self, pairs: Iterable[tuple[str, str]], *, old: bool) -> None:
         with self._lock:

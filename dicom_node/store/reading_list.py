@@ -27,6 +27,7 @@ from sqlalchemy import (
     true,
 )
 
+from dicom_node.db.dialect import storable
 from dicom_node.db.schema import deliveries, instances, marks, reports, revisions, work_items
 from dicom_node.domain.reading import Filters, Order, Progress
 from dicom_node.domain.sop_classes import GROUPS
@@ -137,7 +138,7 @@ def _asked(
             exists().where(instances.c.study_instance_uid == study, instances.c.sop_class_uid.in_(classes))
         )
     if filters.destination or filters.delivery:
-        where.append(_delivery(study, filters.destination, filters.delivery))
+        where.append(_delivery(study, storable(filters.destination), filters.delivery))
     if among is not None:
         named = study.in_(list(among))
         term = filters.search.strip()

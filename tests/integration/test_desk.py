@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 
 from dicom_node.db import events, schema
 from dicom_node.db.engine import reading, writing
@@ -118,6 +118,28 @@ def test_a_search_follows_what_comes_and_what_goes(engine: Engine, desk: Desk) -
         r for r in desk.desk.studies(ALL, 0, 200).rows if r.study_instance_uid == synthetic.study_uid(500)
     )
     assert row.patient.name == ""
+
+
+def test_a_search_finds_what_was_written_earlier_and_committed_later(engine: Engine, desk: Desk) -> None:
+    """PostgreSQL numbers an event when it is written: one may be seen behind others with higher numbers."""
+    with writing(engine) as conn:
+        events.record(conn, synthetic.NOW, "placeholder")
+        number = events.last(conn)
+    synthetic.fill(engine, 1, files=desk.files, first=501)
+    desk.patients.catch_up()
+    assert desk.patients.filled(30)
+    assert desk.patients.search("P00501").studies == (synthetic.study_uid(501),)
+    synthetic.fill(engine, 1, files=desk.files, first=500)
+    table = schema.events
+    with writing(engine) as conn:
+        conn.execute(delete(table).where(table.c.id == number))
+        late = update(table).where(table.c.study_instance_uid == synthetic.study_uid(500))
+        assert conn.execute(late.values(id=number)).rowcount == 1
+    assert desk.patients.search("P00500").studies == (synthetic.study_uid(500),)
+
+
+def test_a_destination_that_no_database_can_name_has_nothing(desk: Desk) -> None:
+    assert desk.desk.studies(Filters(destination="pacs\0"), 0, 10).total == 0
 
 
 def test_a_header_that_cannot_be_read_shows_nobody(engine: Engine, desk: Desk) -> None:

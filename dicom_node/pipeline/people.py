@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from dicom_node.db.dialect import storable
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.audit import Audit, AuditOutcome, UserAuthenticated, unheard
 from dicom_node.domain.errors import AccessError, NotFoundError
@@ -72,7 +73,7 @@ class People:
         AccessError
             If name and passcode do not fit, or there were too many wrong ones; the text does not say which part.
         """
-        name = name[:64]
+        name = storable(name, 64)
         self._turn_away(address, name)
         with reading(self._engine) as conn:
             held = people.get(conn, name)

@@ -156,7 +156,7 @@ def _events(router: APIRouter, viewer: Any) -> None:
     ) -> StreamingResponse:
         """Tell which studies changed, as events named "changes" with {"studies", "all", "node"}, until hung up."""
         try:
-            stream = changes_of(request).stream(int(last_event_id or after))
+            stream = changes_of(request).stream(min(int(last_event_id or after), 2**62))
         except TooManyListenersError as error:
             raise HTTPException(503, "as many listen as may; try again later", {"Retry-After": "30"}) from error
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

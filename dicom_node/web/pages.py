@@ -20,7 +20,7 @@ from dicom_node.domain.reading import Order, Progress, Role
 from dicom_node.domain.types import Verdict
 from dicom_node.web.access import by
 from dicom_node.web.api import desk_of
-from dicom_node.web.api_asked import Asked, AskedUid, BankName
+from dicom_node.web.api_asked import Asked, AskedUid, BankName, ItemId
 from dicom_node.web.attached import attached
 from dicom_node.web.desk import Desk, Mark
 from dicom_node.web.looks import looked
@@ -65,7 +65,7 @@ class Ordered(BaseModel):
     bank: str = Field(default="", max_length=64)
     priority: int | None = None
     mark: Mark | None = None
-    item: int | None = None
+    item: ItemId | None = None
 
 
 def pages(require: Require) -> APIRouter:

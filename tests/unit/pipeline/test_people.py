@@ -62,6 +62,10 @@ def test_name_and_passcode_begin_a_session_and_the_trail_tells_of_it(door, audit
     assert audited == [UserAuthenticated(clock.at, "ann", HERE)]
 
 
+def test_a_name_that_no_database_can_hold_is_nobodys(door):
+    assert refused(lambda: door.login("ann\0", PASSCODE, HERE)) == "name and passcode do not fit"
+
+
 def test_two_sessions_share_no_token(door):
     first, second = door.login("ann", PASSCODE, HERE), door.login("ann", PASSCODE, HERE)
     assert first.token != second.token

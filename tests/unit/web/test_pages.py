@@ -188,6 +188,13 @@ def test_a_form_that_leaves_out_what_its_order_needs_orders_nothing(order: str) 
     assert not desk.orders
 
 
+def test_an_item_that_no_database_can_number_is_none() -> None:
+    desk = FakeDesk()
+    form = {"csrf": CSRF, "item": str(10**30)}
+    assert client(desk, "operator").post(f"/studies/{uid(0)}/retry", data=form).status_code == 422
+    assert not desk.orders
+
+
 def test_an_order_that_is_refused_says_why() -> None:
     desk = FakeDesk(refuses="item 60 is COMPLETED; only FAILED or CANCELED items are retried")
     said = post(client(desk, "operator"), f"/studies/{uid(0)}/retry", item=60)

@@ -98,9 +98,13 @@ class Changes:
         until = loop.time() + longest
         try:
             yield "retry: 3000\n\n"
-            await self._start()
-            async for change in self._missed(after):
-                yield change
+            try:
+                await self._start()
+                async for change in self._missed(after):
+                    yield change
+            except NodeError as error:  # who cannot be told what he missed comes again and asks for it
+                _not_now(error)
+                return
             while (left := until - loop.time()) > 0:
                 try:
                     found = await asyncio.wait_for(queue.get(), min(heartbeat, left))
@@ -117,8 +121,7 @@ class Changes:
         """Have the history watched from where it is now. What comes later is in every listener's queue."""
         async with self._starting:
             if self._task is None or self._task.done():
-                found = await self._looked(-1)
-                self._last = -1 if found is None else found[0]
+                self._last, _ = await run_in_threadpool(self._look, -1)
                 self._task = asyncio.create_task(self._watch())
 
     async def _missed(self, after: int | None) -> AsyncIterator[str]:
@@ -126,8 +129,8 @@ class Changes:
         for _ in range(_LOOKS):
             if after is None or after < 0:
                 return
-            found = await self._looked(after)
-            if found is None or found[0] <= after:
+            found = await run_in_threadpool(self._look, after)
+            if found[0] <= after:
                 return
             after = found[0]
             if found[1]:
@@ -137,20 +140,17 @@ class Changes:
     async def _watch(self) -> None:
         while self._listeners:
             await asyncio.sleep(self._poll)
-            found = await self._looked(self._last)
-            if found is None or found[0] == self._last:
+            try:
+                found = await run_in_threadpool(self._look, self._last)
+            except NodeError as error:
+                _not_now(error)
+                continue
+            if found[0] == self._last:
                 continue
             self._last = found[0]
             if found[1]:
                 for queue in list(self._listeners):
                     self._give(queue, found)
-
-    async def _looked(self, after: int) -> tuple[int, Sequence[str]] | None:
-        try:
-            return await run_in_threadpool(self._look, after)
-        except NodeError as error:
-            log.warning("nobody can be told of changes now", extra={"reason": str(error)})
-            return None
 
     def _give(
         self, queue: asyncio.Queue[tuple[int, Sequence[str]] | None], change: tuple[int, Sequence[str]]
@@ -165,6 +165,10 @@ class Changes:
         while not queue.empty():
             queue.get_nowait()
         queue.put_nowait(None)
+
+
+def _not_now(error: NodeError) -> None:
+    log.warning("nobody can be told of changes now", extra={"reason": str(error)})
 
 
 def _event(number: int, studies: Sequence[str], *, everything: bool = False) -> str:

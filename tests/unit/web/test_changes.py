@@ -3,10 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from queue import Queue
 
+import httpx
 import pytest
 
+from dicom_node.domain.errors import DatabaseError
 from dicom_node.web.changes import Changes, TooManyListenersError
+from tests.fake_desk import FakeDesk
+from tests.reading_room import open_room
 
 
 class History:
@@ -15,9 +20,12 @@ class History:
     def __init__(self) -> None:
         self.studies: list[str] = []
         self.looks = 0
+        self.away = False
 
     def __call__(self, after: int) -> tuple[int, Sequence[str]]:
         self.looks += 1
+        if self.away:
+            raise DatabaseError("away")
         last = len(self.studies)
         return (last, ()) if after < 0 else (last, tuple(dict.fromkeys(self.studies[after:])))
 
@@ -61,6 +69,56 @@ def test_one_who_comes_again_is_told_what_he_missed() -> None:
         assert (await next_event(changes.stream(after=1)))["studies"] == ["2.25.2"]
 
     asyncio.run(scene())
+
+
+def test_who_comes_while_the_database_is_away_comes_again_and_misses_nothing() -> None:
+    async def scene() -> None:
+        history = History()
+        history.studies = ["2.25.1", "2.25.2"]
+        changes = Changes(history, poll=0.01)
+        history.away = True
+        stream = changes.stream(after=1, heartbeat=0.001)
+        assert await anext(stream) == "retry: 3000\n\n"
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(anext(stream), 10)
+        assert changes.listeners == 0
+        history.away = False
+        assert (await next_event(changes.stream(after=1)))["studies"] == ["2.25.2"]
+
+    asyncio.run(scene())
+
+
+def test_a_listener_is_told_later_of_what_happened_while_the_database_was_away() -> None:
+    async def scene() -> None:
+        history = History()
+        stream = Changes(history, poll=0.01).stream(heartbeat=0.001)
+        await started(stream)
+        history.away = True
+        history.studies += ["2.25.1"]
+        looks = history.looks
+        while history.looks < looks + 3:
+            await anext(stream)
+        history.away = False
+        assert (await next_event(stream))["studies"] == ["2.25.1"]
+
+    asyncio.run(scene())
+
+
+def test_an_event_that_no_database_can_number_is_none_to_go_on_from() -> None:
+    class Asked(FakeDesk):
+        def changes(self, after: int) -> tuple[int, Sequence[str]]:
+            asked.put(after)
+            return super().changes(after)
+
+    asked: Queue[int] = Queue()
+    headers = {"Last-Event-ID": "9" * 20, "Cookie": "dicom-node=viewer"}
+    with (
+        open_room(Asked()) as address,
+        httpx.stream("GET", f"{address}/api/v1/events", headers=headers, timeout=30) as answer,
+    ):
+        assert next(answer.iter_lines()) == "retry: 3000"
+        assert asked.get(timeout=30) == -1
+        assert asked.get(timeout=30) < 2**63
 
 
 def test_no_more_listen_than_may_and_a_place_is_free_again_when_one_leaves() -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
+from pydicom.tag import Tag
 from sqlalchemy import Connection, Engine
 
 from dicom_node.db.engine import reading
@@ -113,7 +114,7 @@ class Analyse:
             looked_at = [self._image(instance, item.bank, last=last) for instance in held]
         else:
             held = self._conflicting(item)
-            looked_at = [(_header(i), Examined(_refused(i, _CONFLICT))) for i in held]
+            looked_at = [(self._whole_header(i), Examined(_refused(i, _CONFLICT))) for i in held]
         headers, examined = zip(*looked_at, strict=True)
         images = [one.result for one in examined]
         result = conclude(item.study_instance_uid, item.revision, images)
@@ -130,7 +131,7 @@ class Analyse:
         held = held or self._conflicting(item)
         images = tuple(_refused(instance, Refusal("failed", reason)) for instance in held)
         result = StudyResult(item.study_instance_uid, item.revision, Verdict.FAILED, images, reason=reason)
-        headers = [_header(instance) for instance in held]
+        headers = [self._whole_header(instance) for instance in held]
         return self._prepare(item, result, held, headers, closed_at, Refuse(reason))
 
     def _revision(self, item: WorkItem) -> tuple[tuple[Instance, ...], datetime]:
@@ -152,6 +153,16 @@ class Analyse:
                 f"revision {item.revision} of study {item.study_instance_uid} has no image any more"
             )
         return held
+
+    def _whole_header(self, instance: Instance) -> Dataset:
+        """Return a header as received; of a damaged file, which may name another patient, only what routes ask."""
+        header = _header(instance)
+        try:
+            self._files.check_instance(instance.digest)
+        except StoreError:
+            asked = [tag for tag in map(Tag, routing.ASKED) if tag in header]
+            return Dataset({tag: header.get_item(tag) for tag in asked})
+        return header
 
     def _image(self, instance: Instance, bank: str, *, last: bool) -> tuple[Dataset, Examined]:
         # Read apart and left untouched: looking at an element decodes it, and a report copies raw bytes.

@@ -11,6 +11,9 @@ from dicom_node.domain.routing import Facts, Route, takes
 from dicom_node.domain.types import Instance, StudyResult
 from dicom_node.report.header import raw_value
 
+ASKED = ("Modality", "BodyPartExamined")
+"""What of an image's header routes ask for."""
+
 
 def facts(result: StudyResult, headers: Sequence[Dataset], held: Sequence[Instance]) -> Facts:
     """Return what of a study and its result decides where its report goes. No element of a header is decoded."""

@@ -16,6 +16,7 @@ from dicom_node.domain.errors import (
     DestinationAwayError,
     NodeError,
 )
+from dicom_node.domain.routing import Route
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, Done, ImageResult, Kind, Verdict, WorkItem
 from dicom_node.pipeline import admin
@@ -163,6 +164,22 @@ def test_a_stored_image_whose_pixels_were_damaged_is_not_scored_but_analysed_aga
     admin.retry(site.engine, item.id, site.clock())
     site.work()
     assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED, Verdict.BELOW]
+
+
+def test_no_report_takes_its_patient_from_a_stored_image_that_was_damaged(site: Site) -> None:
+    ds = chest_dataset(PatientID="11111111")
+    site.receive(ds)
+    site.pass_quiet_time()
+    (kept,) = (site.files.root / "instances").rglob("*.dcm")
+    kept.chmod(0o600)
+    kept.write_bytes(_in_data_set(kept.read_bytes(), b"11111111", b"11111131"))
+    site.analyse._routes = {"pacs": Route(modalities=frozenset({ds.Modality}))}
+    for _ in range(4):
+        site.work()
+        site.clock.forward(1000)
+    report = dcmread(BytesIO(next(content for name, content in site.peer.kept if name == "pacs")))
+    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.FAILED]
+    assert (report.StudyInstanceUID, report.PatientID) == (ds.StudyInstanceUID, "")
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])

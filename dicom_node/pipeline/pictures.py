@@ -137,7 +137,7 @@ class NodePictures:
         self._process.rest(IDLE_SECONDS)
 
     def heat_map(self, sop_instance_uid: str) -> bytes:
-        """Return the newest heat map of an image. Raises NotFoundError where none was made."""
+        """Return an image's heat map beside the newest report. Raises NotFoundError where none was made for it."""
         with reading(self._engine) as conn:
             found = heat_maps.newest(conn, sop_instance_uid)
         if found is None:

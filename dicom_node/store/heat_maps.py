@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, exists, select
 
 from dicom_node.db.dialect import insert
-from dicom_node.db.schema import heat_maps
+from dicom_node.db.schema import heat_maps, reports
 
 LARGEST = 1_000_000
 """Bytes."""
@@ -37,10 +37,10 @@ def put(
 
 
 def newest(conn: Connection, sop_instance_uid: str) -> bytes | None:
-    """Return an image's heat map of the latest revision that has one; None where none was drawn."""
+    """Return an image's heat map beside the study's newest report; None where none was drawn for that."""
     found = conn.execute(
         select(heat_maps.c.png)
-        .where(heat_maps.c.sop_instance_uid == sop_instance_uid)
+        .where(heat_maps.c.sop_instance_uid == sop_instance_uid, ~_superseded())
         .order_by(heat_maps.c.revision.desc())
         .limit(1)
     ).scalar_one_or_none()
@@ -48,8 +48,16 @@ def newest(conn: Connection, sop_instance_uid: str) -> bytes | None:
 
 
 def among(conn: Connection, sop_instance_uids: Collection[str]) -> frozenset[str]:
-    """Return of which of some images there is one."""
+    """Return of which of some images there is one beside the newest report."""
     query = select(heat_maps.c.sop_instance_uid).where(
-        heat_maps.c.sop_instance_uid.in_(list(sop_instance_uids))
+        heat_maps.c.sop_instance_uid.in_(list(sop_instance_uids)), ~_superseded()
     )
     return frozenset(conn.execute(query.distinct()).scalars())
+
+
+def _superseded() -> ColumnElement[bool]:
+    """Say whether there is a later report: a map of an earlier one must not lie over what that says."""
+    return exists().where(
+        reports.c.study_instance_uid == heat_maps.c.study_instance_uid,
+        reports.c.revision > heat_maps.c.revision,
+    )

@@ -23,11 +23,11 @@ from dicom_node.domain.errors import (
     PoisonError,
     StoreError,
 )
-from dicom_node.domain.types import Received
+from dicom_node.domain.types import Received, Report, Verdict
 from dicom_node.pipeline import pictures
 from dicom_node.pipeline.pictures import NodePictures
 from dicom_node.score.normal_pictures import FILE, save_normals
-from dicom_node.store import heat_maps, instances, retention
+from dicom_node.store import heat_maps, instances, reports, retention
 from dicom_node.store.files import FileStore
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -246,6 +246,36 @@ def test_the_newest_revision_s_heat_map_is_shown_and_goes_with_the_images(
         retention.let_images_go(conn, study, "old", AT)
     with reading(engine) as conn:
         assert heat_maps.newest(conn, "1.2.3.1.1") is None
+
+
+def test_no_heat_map_lies_over_what_a_later_report_says(
+    made: NodePictures, take: Callable[[str], str], engine: Engine
+) -> None:
+    take("1")
+
+    def answer(revision: int) -> None:
+        report = Report("1.2.840.10008.5.1.4.1.1.88.34", f"1.2.3.9.{revision}", "1.2.3.9", "1.2.3", b"")
+        with writing(engine) as conn:
+            reports.add(
+                conn,
+                report,
+                digest=f"{revision}",
+                revision=revision,
+                bank_hash="",
+                verdict=Verdict.ABOVE,
+                result={},
+                at=AT,
+            )
+
+    answer(1)
+    with writing(engine) as conn:
+        heat_maps.put(conn, "1.2.3", "1.2.3.1.1", 1, b"first", AT)
+    assert made.heat_map("1.2.3.1.1") == b"first"
+    assert made.heat_maps(["1.2.3.1.1"]) == {"1.2.3.1.1"}
+    answer(2)
+    assert made.heat_maps(["1.2.3.1.1"]) == frozenset()
+    with pytest.raises(NotFoundError):
+        made.heat_map("1.2.3.1.1")
 
 
 def test_a_bank_s_normals_are_shown_where_it_carries_their_pictures(made: NodePictures, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.cron import CronTrigger
@@ -76,6 +77,8 @@ class Schedule:
             ("count the tables", 3600.0, lambda: refresh(engine)),
             *more,
         ]
+        # A thread for each: peers that are away, each waited for by another duty, hold up neither gathering nor leases.
+        self._scheduler.add_executor(ThreadPoolExecutor(len(duties) + 1))
         for name, seconds, duty in duties:
             self._scheduler.add_job(
                 _guarded(name, duty), "interval", seconds=seconds, id=name, next_run_time=clock()

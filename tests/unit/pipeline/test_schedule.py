@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.config import BankSchedule, BankSection, Config, Db
 from dicom_node.db.engine import open_engine
-from dicom_node.pipeline.schedule import Schedule, catch_up
+from dicom_node.db.migrate import upgrade
+from dicom_node.pipeline.schedule import Duty, Schedule, catch_up
 from dicom_node.store.files import FileStore
 from tests.fakes import ManualClock
 
@@ -28,6 +30,26 @@ def test_banks_are_rebuilt_by_themselves_only_where_the_configuration_says_when(
     trigger = jobs(tmp_path, "0 3 * * sun")["rebuild"]
     friday = datetime(2026, 1, 2, 12, tzinfo=UTC)
     assert trigger.get_next_fire_time(None, friday) == datetime(2026, 1, 4, 3, tzinfo=UTC)  # type: ignore[attr-defined]
+
+
+def test_duties_that_wait_for_peers_that_are_away_hold_up_no_other(tmp_path: Path) -> None:
+    engine = open_engine(Db(url=f"sqlite:///{tmp_path / 'node.db'}"))
+    upgrade(engine)
+    back, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        back.wait(60)
+
+    duties: list[Duty] = [(f"ask peer {number}", 60.0, wait) for number in range(20)]
+    duties.append(("gather", 0.1, done.set))
+    files = FileStore(tmp_path / "store", 0)
+    try:
+        with Schedule(engine, files, Config(), lambda: datetime.now(UTC), more=duties):
+            ran = done.wait(30)
+            back.set()
+        assert ran
+    finally:
+        engine.dispose()
 
 
 def test_duties_run_although_the_clock_went_back_and_what_has_a_time_of_day_waits_for_it() -> None:

@@ -30,7 +30,7 @@ from dicom_node.receive import guard
 from dicom_node.receive.association import AssociationFacts, Link
 from dicom_node.receive.contexts import is_storage
 from dicom_node.receive.handlers import StoreHandler, check_command, response
-from dicom_node.receive.identity import IdentityCheck
+from dicom_node.receive.identity import Identified, IdentityCheck
 from dicom_node.receive.messages import messages_of
 from dicom_node.receive.ports import Ports
 from dicom_node.receive.refusals import RefusalLog
@@ -48,6 +48,9 @@ _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.WARNING)
 
 _AFTER_ABORT = 5.0
+_UNCHECKED = guard.Rejection(
+    2, 3, 1, "the user identity could not be checked, by a fault of this node; see its log"
+)
 
 
 class Scp:
@@ -276,13 +279,16 @@ class Scp:
         # Here, not at the gate: a hash takes its time, and the gate is one thread for all.
         association = event.assoc
         facts = messages_of(association).link.facts
-        identified = self._identify(association.requestor.user_identity, facts.peer_address)
-        if isinstance(identified, guard.Rejection):
-            request = guard.Request(facts.calling, facts.called, facts.peer_address)
-            self.rejected(request, identified.why)
-            association.acse.send_reject(identified.result, identified.source, identified.reason)
-            association.kill()
-        elif identified.answer is not None:
+        identified: Identified | guard.Rejection = _UNCHECKED
+        try:
+            identified = self._identify(association.requestor.user_identity, facts.peer_address)
+        finally:  # pynetdicom logs what a handler raises, and would let the peer in
+            if isinstance(identified, guard.Rejection):
+                request = guard.Request(facts.calling, facts.called, facts.peer_address)
+                self.rejected(request, identified.why)
+                association.acse.send_reject(identified.result, identified.source, identified.reason)
+                association.kill()
+        if isinstance(identified, Identified) and identified.answer is not None:
             association.acceptor.add_negotiation_item(identified.answer)
 
     def _on_established(self, event: evt.Event) -> None:

@@ -143,3 +143,12 @@ def test_a_users_file_that_cannot_be_used_keeps_the_node_from_starting(serve, tm
     with pytest.raises(CertificateError, match="line 1") as refused:
         serve(identity={"users_file": tmp_path / "users"})
     assert "sesame" not in str(refused.value)
+
+
+def test_a_check_that_fails_itself_lets_nobody_in(serve: Callable[..., Scp], tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    hashed = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(b"open sesame")
+    write_users(users, {"cr1": hashed})
+    scp = serve(identity={"users_file": users})
+    write_users(users, {"cr1": hashed.replace("m=64", "m=1")})  # less memory than argon2 can do with
+    assert _outcome(_associate(scp, 2, "cr1", "wrong")) == LATER

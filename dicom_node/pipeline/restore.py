@@ -21,7 +21,7 @@ from dicom_node.db import events, migrate, schema, snapshot
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import BankError, StoreError
 from dicom_node.pipeline.archive import members
-from dicom_node.score.bank import check_name, read_manifest
+from dicom_node.score.bank import WEIGHTS, check_name, read_manifest
 from dicom_node.score.bank_store import ACTIVE
 from dicom_node.score.durable import sync_folder, write_synced
 from dicom_node.store import people, step_files
@@ -142,6 +142,9 @@ def _place_banks(arriving: Path, root: Path, active: bytes) -> None:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for bank in sorted(arriving.iterdir()) if arriving.is_dir() else ():
         target = root / check_name(bank.name)
+        if bank.name == WEIGHTS and target.exists():
+            _place_weights(bank, target)
+            continue
         if target.exists():
             if read_manifest(target).bank_hash != read_manifest(bank).bank_hash:
                 raise BankError(
@@ -152,8 +155,7 @@ def _place_banks(arriving: Path, root: Path, active: bytes) -> None:
             if path.is_dir():
                 sync_folder(path)
             else:
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                _sync(path)
         sync_folder(bank)
         bank.rename(target)
     if active:
@@ -161,3 +163,17 @@ def _place_banks(arriving: Path, root: Path, active: bytes) -> None:
         write_synced(staged, active)
         staged.replace(root / ACTIVE)
     sync_folder(root)
+
+
+def _place_weights(arriving: Path, target: Path) -> None:
+    """Add the weights that are missing; each is named by its hash."""
+    for path in arriving.iterdir():
+        if not (target / path.name).exists():
+            _sync(path)
+            path.rename(target / path.name)
+    sync_folder(target)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -164,6 +164,19 @@ def test_studies_received_after_the_backup_are_entered_again_from_the_store_that
     again.engine.dispose()
 
 
+def test_weights_beside_the_banks_come_back_and_those_that_are_there_stay(site: Site, tmp_path: Path) -> None:
+    weights = tmp_path / "banks" / "weights"
+    weights.mkdir(parents=True)
+    for name in ("aa", "bb"):
+        (weights / name).write_bytes(name.encode())
+    backup = tmp_path / "backup.tar"
+    back_up(site.engine, site.files, config(site, tmp_path), backup, site.clock(), with_images=False)
+    (weights / "aa").unlink()
+    again = restored(site, backup, tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in weights.iterdir()} == {"aa": b"aa", "bb": b"bb"}
+    again.engine.dispose()
+
+
 def test_a_backup_made_while_studies_arrive_has_a_file_for_every_row(site: Site, tmp_path: Path) -> None:
     site.receive(chest_dataset(seed=1))
     seen = []

@@ -5,6 +5,7 @@ They are this node's work, compared with their digests before they are read. Own
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,12 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import Engine
 
 from dicom_node.db.engine import reading
-from dicom_node.domain.errors import NotFoundError
+from dicom_node.domain.errors import NotFoundError, StoreError
 from dicom_node.domain.reading import Held
 from dicom_node.store import results
 from dicom_node.store.files import FileStore
+
+log = logging.getLogger(__name__)
 
 KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "Modality",
@@ -54,12 +57,16 @@ class Results:
         return self._files.read_report(held.digest)
 
     def described(self, held: Held) -> Mapping[str, Any]:
-        """Return what queries ask of one, as DICOM JSON."""
+        """Return what queries ask of one, as DICOM JSON; of one that is damaged, which it is and no more."""
         with self._lock:
             if (known := self._known.get(held.digest)) is not None:
                 self._known.move_to_end(held.digest)
                 return known
-        ds = self._read(self._files.read_report(held.digest))
+        try:
+            ds = self._read(self._files.read_report(held.digest))
+        except StoreError as error:  # it must not hold up a query for others
+            log.warning("a result cannot be described", extra={"reason": str(error)})
+            return _named(held)
         wanted = Dataset()
         for keyword in KEYWORDS:
             if keyword in ds:
@@ -85,3 +92,11 @@ class Results:
         ds = dcmread(BytesIO(content))
         ds.decode()
         return ds
+
+
+def _named(held: Held) -> Mapping[str, Any]:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = held.sop_class_uid, held.sop_instance_uid
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = held.study_instance_uid, held.series_instance_uid
+    told: Mapping[str, Any] = ds.to_json_dict()
+    return told

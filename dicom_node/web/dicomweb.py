@@ -143,7 +143,7 @@ def _query(request: Request, desk: Desk, person: Person, level: Level, named: Na
     for tag, uid in (("0020000D", named.study), ("0020000E", named.series)):
         if uid and keys.setdefault(tag, uid) != uid:
             return _json([], [])
-    looked(request, person.name, asked="dicomweb")
+    looked(request, person.name, asked=f"dicomweb {hash(frozenset(keys.items()))}")  # no value is kept
     found = [(held, desk.described(held)) for held in desk.results() if _may_meet(held, keys)]
     groups: dict[tuple[str, ...], list[Told]] = {}
     for held, told in found:

@@ -92,7 +92,8 @@ def _meets(values: list[str], wanted: str, tag: str) -> bool:
     if tag in _RANGES and "-" in wanted:
         first, _, last = wanted.partition("-")
         return any(
-            (not first or value >= first) and (not last or value[: len(last)] <= last) for value in values
+            value and (not first or value >= first) and (not last or value[: len(last)] <= last)
+            for value in values
         )
     return any(like(wanted.casefold(), value.casefold()) for value in values)
 

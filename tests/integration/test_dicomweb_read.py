@@ -143,6 +143,26 @@ def test_a_query_finds_what_meets_it(web: TestClient, query: str, found: int) ->
     assert len(answer.json()) == found
 
 
+def test_each_query_is_told_of_once(web: TestClient, desk: Desk) -> None:
+    for _ in range(3):
+        for name in ("doe*", "yamada*"):
+            web.get(f"/dicomweb/studies?PatientName={name}")
+    assert [type(event) for event in desk.audited] == [StudiesListed, StudiesListed]
+    assert "doe" not in repr(desk.audited)
+
+
+def test_a_damaged_report_holds_up_no_query_for_others(web: TestClient, desk: Desk) -> None:
+    damaged = next(one for one in desk.desk.results() if one.study_instance_uid == "2.25.11")
+    desk.files.report_path(damaged.digest).write_bytes(b"damaged")
+    assert [one["0020000D"]["Value"] for one in web.get("/dicomweb/studies?PatientName=doe*").json()] == [
+        ["2.25.21"]
+    ]
+    (one,) = web.get("/dicomweb/studies/2.25.11/instances").json()
+    assert one["00080018"]["Value"] == [damaged.sop_instance_uid]
+    assert "00100010" not in one
+    assert "is damaged" in web.get("/dicomweb/studies/2.25.11").json()["detail"]
+
+
 def test_what_is_left_out_and_what_is_not_done_is_said(web: TestClient) -> None:
     assert "1 additional results" in web.get("/dicomweb/studies?limit=1").headers["warning"]
     assert "fuzzymatching" in web.get("/dicomweb/studies?fuzzymatching=true").headers["warning"]

@@ -10,6 +10,8 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 from dicom_node.config import Peer, Receive
 from dicom_node.domain import procedure_steps as ups
 from dicom_node.domain.sop_classes import (
+    IAN,
+    MPPS,
     STORAGE_CLASSES,
     STORAGE_COMMITMENT,
     UPS_PULL,
@@ -141,7 +143,8 @@ def peers(config: Receive) -> Table:
 
 def _accepted(config: Receive) -> tuple[Entry, ...]:
     steps = (UPS_PUSH, UPS_PULL, UPS_WATCH, UPS_QUERY) if config.procedure_steps else ()
-    everything = (VERIFICATION, STORAGE_COMMITMENT, *STORAGE_CLASSES, *steps)
+    notices = (*((MPPS,) if config.mpps else ()), *((IAN,) if config.availability else ()))
+    everything = (VERIFICATION, STORAGE_COMMITMENT, *STORAGE_CLASSES, *steps, *notices)
     return tuple(entry for entry in everything if config.commitment or entry != STORAGE_COMMITMENT)
 
 

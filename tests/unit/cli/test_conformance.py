@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli.main import app
-from dicom_node.config import Config
+from dicom_node.config import Config, load
 from dicom_node.node.stating import conformance_statement
 
 
@@ -40,6 +40,13 @@ def test_a_sites_statement_is_written_and_found_unchanged_until_the_configuratio
     assert changed.exit_code == 1
     assert "is not what the program states" in changed.stderr
     assert out.read_bytes() == before
+
+
+def test_a_site_that_takes_notices_states_their_sop_classes() -> None:
+    stated = conformance_statement(load(flags={"receive": {"mpps": True, "availability": True}}))
+    for name in ("Modality Performed Procedure Step SOP Class", "Instance Availability Notification SOP Class"):
+        assert f"| {name} | no | yes |" in stated
+        assert f"| {name} |" not in conformance_statement(Config())
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,8 @@ def _hold_again(conn: Connection, row: dict[str, object], known: Any, at: dateti
     answer = known.kept == "lost" and not known.conflict
     if answer:
         values["revision"] = studies.open_revision(conn, study, at)
+    else:
+        studies.came_again(conn, study, at)
     conn.execute(update(instances).where(instances.c.id == known.id).values(values))
     events.record(
         conn,

@@ -126,6 +126,17 @@ def open_revision(conn: Connection, study_instance_uid: str, at: datetime) -> in
     )
 
 
+def came_again(conn: Connection, study_instance_uid: str, at: datetime) -> None:
+    """Note that an image of a closed revision is here again: how long the study is kept counts from now on."""
+    of_study = revisions.c.study_instance_uid == study_instance_uid
+    closed = select(func.max(revisions.c.number)).where(of_study, revisions.c.closed_at.is_not(None))
+    conn.execute(
+        update(revisions)
+        .where(of_study, revisions.c.number == closed.scalar_subquery(), revisions.c.last_received_at < at)
+        .values(last_received_at=at)
+    )
+
+
 def has_images(conn: Connection, study_instance_uid: str, number: int) -> bool:
     """Return whether an image came for this very revision."""
     held = select(instances.c.id).where(

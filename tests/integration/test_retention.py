@@ -15,7 +15,7 @@ from dicom_node.db import schema
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.errors import DestinationRefusedError, NotFoundError, OutOfResourcesError
 from dicom_node.domain.types import Destination, Ingested, Kind, Verdict
-from dicom_node.pipeline import admin
+from dicom_node.pipeline import admin, rerun
 from dicom_node.pipeline.process import SELFTEST_AE_TITLE
 from dicom_node.pipeline.retention import Pruned, prune, remove_going
 from dicom_node.queue import items
@@ -242,7 +242,21 @@ def test_a_pruned_image_that_comes_again_is_held_again_and_not_answered_again(si
     site.pass_quiet_time()
     site.work()
     assert len(site.peer.kept) == sent
+    assert pruned(site, retention_days=30).studies == ()  # its last image came just now
+    site.clock.forward(31 * DAY)
     assert len(pruned(site, retention_days=30).studies) == 1
+
+
+def test_a_pruned_study_that_was_sent_again_to_be_analysed_is_there_when_it_is(site: Site) -> None:
+    ds = answered(site, chest_dataset())
+    site.clock.forward(31 * DAY)
+    pruned(site, retention_days=30)
+    site.receive(ds)
+    pruned(site, retention_days=30)  # as it is done every hour
+    with writing(site.engine) as conn:
+        assert rerun.rerun(conn, ds.StudyInstanceUID, site.clock()).state == "scheduled"
+    site.work()
+    assert site.verdicts(ds.StudyInstanceUID) == [Verdict.BELOW, Verdict.BELOW]
 
 
 def test_a_death_between_rows_and_files_is_made_good_by_the_next_run(site: Site) -> None:

@@ -125,6 +125,9 @@ class FakeDesk:
             raise NotFoundError(f"no {kind} of image {sop_instance_uid} can be made")
         return picture(number * 2 + which, kind)
 
+    def study_of(self, sop_instance_uid: str) -> str:
+        return uid(int(sop_instance_uid[6:10]))
+
     def normal_picture(self, bank: str, identifier: str) -> bytes:
         if identifier == "n9":
             raise NotFoundError(f"bank {bank} has no picture of its normal {identifier}")

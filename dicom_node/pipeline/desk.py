@@ -98,18 +98,28 @@ class NodeDesk:
 
     def picture(self, sop_instance_uid: str, kind: Literal["thumbnail", "image", "heat-map"]) -> bytes:
         """Return a picture of an image held here. Raises NotFoundError."""
+        _, digest = self._held(sop_instance_uid)
+        if kind == "heat-map":
+            return self._pictures.heat_map(sop_instance_uid)
+        return self._pictures.picture(self._files.instance_path(digest), digest, kind)
+
+    def study_of(self, sop_instance_uid: str) -> str:
+        """Return the study of an image held here. Raises NotFoundError."""
+        study, _ = self._held(sop_instance_uid)
+        return study
+
+    def _held(self, sop_instance_uid: str) -> tuple[str, str]:
+        """Return study and digest of an image."""
         table = instances
         with reading(self._engine) as conn:
             row = conn.execute(
-                select(table.c.digest, table.c.kept).where(
+                select(table.c.study_instance_uid, table.c.digest, table.c.kept).where(
                     table.c.sop_instance_uid == sop_instance_uid, table.c.conflict.is_(False)
                 )
             ).one_or_none()
         if row is None or row.kept != "yes":
             raise NotFoundError(f"image {sop_instance_uid} is not held here")
-        if kind == "heat-map":
-            return self._pictures.heat_map(sop_instance_uid)
-        return self._pictures.picture(self._files.instance_path(row.digest), row.digest, kind)
+        return row.study_instance_uid, row.digest
 
     def normal_picture(self, bank: str, identifier: str) -> bytes:
         """Return a JPEG of one of a bank's normals. Raises NotFoundError."""

@@ -126,13 +126,19 @@ def _studies(router: APIRouter, viewer: Any, at_desk: Any) -> None:
             200: {"content": {"image/png": {}, "image/jpeg": {}}, "description": "The picture, with its ETag."},
             304: {"description": "It is still the one of If-None-Match."},
         },
-        dependencies=[viewer],
     )
     def picture(
-        request: Request, image: Annotated[AskedUid, Path()], kind: PictureKind, desk: Desk = at_desk
+        request: Request,
+        image: Annotated[AskedUid, Path()],
+        kind: PictureKind,
+        person: Named = viewer,
+        desk: Desk = at_desk,
     ) -> Response:
         """Return a small JPEG, the image as a grey PNG of 8 or 16 bits, or its heat map as an RGBA PNG."""
-        return kept(request, desk.picture(image, kind), _MEDIA[kind])
+        content = desk.picture(image, kind)
+        if kind != "thumbnail":  # those are part of the list
+            looked(request, person.name, desk.study_of(image))
+        return kept(request, content, _MEDIA[kind])
 
     @router.get("/node", tags=["node"], summary="Look at the node", dependencies=[viewer])
     def node(desk: Desk = at_desk) -> told.NodeSaid:

@@ -31,6 +31,9 @@ class Desk(Protocol):
     def picture(self, sop_instance_uid: str, kind: PictureKind) -> bytes:
         """Return a picture of an image held here. Raises NotFoundError where there is none (any more, or yet)."""
 
+    def study_of(self, sop_instance_uid: str) -> str:
+        """Return the study of an image held here. Raises NotFoundError."""
+
     def normal_picture(self, bank: str, identifier: str) -> bytes:
         """Return a JPEG of one of a bank's normals. Raises NotFoundError where the bank kept none."""
 

@@ -11,7 +11,7 @@ from dicom_node.web.app import create_app
 from dicom_node.web.looks import AGAIN_SECONDS, Looks
 from dicom_node.web.server import served
 from tests.fake_desk import FakeDesk
-from tests.fake_views import uid
+from tests.fake_views import image_uid, uid
 from tests.peers import free_port
 from tests.reading_room import CSRF, Roles, client
 
@@ -59,6 +59,13 @@ def test_who_sees_a_study_its_report_or_the_list_is_noted_with_his_address_and_n
     other = TestClient(browser.app, cookies={"dicom-node": "operator"})
     other.get(f"/studies/{uid(3)}")
     assert desk.seen[3:] == [(uid(3), "operator", "testclient")]
+
+
+@pytest.mark.parametrize(("kind", "noted"), [("thumbnail", []), ("image", [uid(3)]), ("heat-map", [uid(3)])])
+def test_who_fetches_an_image_alone_has_seen_its_study(kind: str, noted: list[str]) -> None:
+    desk = FakeDesk()
+    assert client(desk).get(f"/api/v1/images/{image_uid(3)}/{kind}").status_code == 200
+    assert [study for study, *_ in desk.seen] == noted
 
 
 def test_each_search_is_noted() -> None:

@@ -31,7 +31,6 @@ IMAGE_LIBRARY = codes.DCM.ImageLibrary
 IMAGE_LIBRARY_GROUP = codes.DCM.ImageLibraryGroup
 SOURCE = Code("260753009", "SCT", "Source")
 MODALITY = codes.DCM.Modality
-TARGET_REGION = codes.DCM.TargetRegion
 ROWS = codes.DCM.PixelDataRows
 COLUMNS = codes.DCM.PixelDataColumns
 PATIENT_ORIENTATION_ROW = codes.DCM.PatientOrientationRow

@@ -9,8 +9,14 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from dicom_node.domain.people import By
+from dicom_node.config import Web
+from dicom_node.domain.people import By, Session
+from dicom_node.web.app import create_app
+from dicom_node.web.server import served
 from tests import synthetic
+from tests.fake_desk import FakeDesk
+from tests.peers import free_port
+from tests.reading_room import Roles, browser, log_in
 from tests.reading_site import HOSTILE, STUDIES, Site, reading_site
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.slow]
@@ -97,6 +103,21 @@ def test_the_list_changes_where_it_stands_and_what_is_new_waits_for_the_person(s
     assert not page.find_elements("css selector", f"tr[data-study='{synthetic.study_uid(-1)}']")
     page.find_element("id", "fresh").click()
     site.until(f"document.querySelector(\"tr[data-study='{synthetic.study_uid(-1)}']\")")
+
+
+def test_a_page_whose_session_is_over_says_that_it_has_to_be_loaded_again() -> None:
+    class Over(Roles):
+        """A page is still shown; what it fetches by itself comes when the session is over."""
+
+        def session(self, token: str, *, alive: bool = True) -> Session | None:
+            return super().session(token) if alive else None
+
+    settings = Web(port=free_port())
+    with served(create_app(FakeDesk(), Over(), settings), settings) as address, browser() as page:
+        log_in(page, address.rstrip("/"), "viewer")
+        pulse = page.find_element("id", "pulse")
+        WebDriverWait(page, 30, 0.1).until(lambda _: pulse.text)
+        assert pulse.text == "not live: load the page again"
 
 
 def test_keys_are_shown_over_the_page_and_can_be_switched_off(site: Site) -> None:

@@ -50,5 +50,6 @@ events.addEventListener("changes", () => {
 });
 const heard = (words, lost) => { pulse.hidden = false; pulse.textContent = words; pulse.classList.toggle("lost", lost); };
 events.addEventListener("open", () => heard("live", false));
-events.addEventListener("error", () => heard("not live: the node cannot be reached", true));
+// Closed, it was answered and refused: the session is over, or too many listen. Else the browser tries again by itself.
+events.addEventListener("error", () => heard(`not live: ${events.readyState === EventSource.CLOSED ? "load the page again" : "the node cannot be reached"}`, true));
 addEventListener("pagehide", () => events.close());

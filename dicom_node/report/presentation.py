@@ -22,7 +22,7 @@ from dicom_node.report.document import Equipment
 from dicom_node.report.header import raw_value
 
 SHOWN_BY = (
-    "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope", "WindowCenter", "WindowWidth",
+    "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope", "WindowCenter", "WindowWidth", "VOILUTFunction",
 )  # fmt: skip
 """What of an image's header says how it is shown, beside the attributes of `header.READ`."""
 
@@ -134,6 +134,8 @@ def _window(shown: Dataset, header: Dataset, explanation: Explanation) -> Datase
     centre, width = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
     if centre and width and width[0] >= 1:
         item.WindowCenter, item.WindowWidth = _decimal(centre[0]), _decimal(width[0])
+        if (function := _text(header, "VOILUTFunction")) in ("LINEAR_EXACT", "SIGMOID"):  # else it is LINEAR
+            item.VOILUTFunction = function
         return item
     low, high = explanation.value_range
     # A linear window's lowest value is black below centre - 0.5 - (width - 1) / 2 (PS3.3 section C.11.2.1.2.1).

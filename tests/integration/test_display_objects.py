@@ -109,13 +109,13 @@ def test_the_region_is_part_of_the_report_and_of_the_result(site: Site) -> None:
 
 def test_the_outline_leaves_the_image_as_its_own_header_has_it_shown(site: Site) -> None:
     image = chest_dataset(shape=(ROWS, COLUMNS), photometric="MONOCHROME1")
-    image.WindowCenter, image.WindowWidth = 1200, 2400
+    image.WindowCenter, image.WindowWidth, image.VOILUTFunction = 1200, 2400, "SIGMOID"
     image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 100, 2, "US"
     answered(site, image)
     outline = next(ds for ds in sent(site, "pacs") if ds.Modality == "PR")
     window = outline.SoftcopyVOILUTSequence[0]
     assert outline.PresentationLUTShape == "INVERSE"
-    assert (window.WindowCenter, window.WindowWidth) == (1200, 2400)
+    assert (window.WindowCenter, window.WindowWidth, window.VOILUTFunction) == (1200, 2400, "SIGMOID")
     assert (outline.RescaleIntercept, outline.RescaleSlope) == (100, 2)
 
 

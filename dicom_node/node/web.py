@@ -133,6 +133,7 @@ def run_web(node: Node, stop: threading.Event) -> None:
 def web_address(config: Config) -> str:
     """Return the address of the list, as far as the configuration says it; a proxy may have another."""
     web = config.web
-    host = web.host_names[0] if web.host_names else web.host
+    own = "localhost" if web.host in ("0.0.0.0", "::") else web.host  # noqa: S104 - compared, not bound
+    host = web.host_names[0] if web.host_names else f"[{own}]" if ":" in own else own
     port = "" if web.trusted_proxies else f":{web.port}"
     return f"{'https' if web.secure else 'http'}://{host}{port}{web.base_path}/"

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,7 +19,8 @@ from dicom_node import node
 from dicom_node.config import Config, load
 from dicom_node.domain.reading import Role
 from dicom_node.node.opening import Node
-from dicom_node.node.web import serving_beside, serving_web
+from dicom_node.node.web import serving_beside, serving_web, web_address
+from dicom_node.web.app import host_names
 from tests.peers import free_port
 
 PASSCODE = "correct horse"
@@ -74,6 +76,23 @@ def test_who_logs_in_fails_and_leaves_is_in_the_trail_and_no_secret_is_in_a_file
         b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) + caplog.text.encode()
     )
     assert not [secret for secret in (PASSCODE, token, "marked-wrong") if secret.encode() in written]
+
+
+@pytest.mark.parametrize(
+    ("web", "address"),
+    [
+        ({}, "http://127.0.0.1:8080/"),
+        ({"host": "0.0.0.0"}, "http://localhost:8080/"),
+        ({"host": "::"}, "http://localhost:8080/"),
+        ({"host": "::1"}, "http://[::1]:8080/"),
+        ({"host": "0.0.0.0", "host_names": ["list.example"]}, "http://list.example:8080/"),
+        ({"host_names": ["list.example"], "trusted_proxies": ["127.0.0.1"]}, "https://list.example/"),
+    ],
+)
+def test_a_link_leads_to_a_name_that_the_pages_answer_to(web, address):
+    config = load(flags={"web": web})
+    assert web_address(config) == address
+    assert urlsplit(address).hostname in host_names(config.web)
 
 
 def test_a_port_that_is_taken_does_not_keep_images_out(opened, config, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +76,29 @@ def _view(facts: BankFacts, *, active: bool) -> BankView:
             found = found.get(key) if isinstance(found, dict) else None
         return found
 
+    def number(*keys: str) -> float:
+        """Return a number; 0 where a manifest that was changed has something else."""
+        try:
+            found = float(part(*keys) or 0)
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+        return found if isfinite(found) else 0.0
+
     return BankView(
         name=facts.name,
         bank_hash=facts.bank_hash,
         active=active,
         kind=str(part("kind") or "deep-knn") if manifest else "",
         created_at=visible(str(part("created_at") or "")),
-        normal_images=int(part("normal_images") or 0),
-        calibration_images=int(part("calibration_images") or 0),
+        normal_images=int(number("normal_images")),
+        calibration_images=int(number("calibration_images")),
         calibration=str(part("calibration") or ""),
         population=visible(str(part("population", "description") or ""), 400),
         site=visible(str(part("population", "site") or "")),
         backbone=visible(str(part("backbone", "name") or "")),
-        k=int(part("k") or 0),
-        threshold=float(part("threshold") or 0.0),
-        false_positive_rate=float(part("false_positive_rate") or 0.0),
+        k=int(number("k")),
+        threshold=number("threshold"),
+        false_positive_rate=number("false_positive_rate"),
         percentiles=facts.percentiles,
         flagged=facts.flagged,
         card=facts.card,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, create_engine, delete, select, update
 
 from dicom_node.db import events, schema
 from dicom_node.db.engine import reading, writing
 from dicom_node.domain.reading import Filters, Order, Progress, WindowView
+from dicom_node.pipeline.desk_banks import Banks
 from dicom_node.pipeline.desk_patients import Patients
 from dicom_node.store.files import FileStore
 from tests import synthetic
@@ -169,6 +171,18 @@ def test_every_window_that_an_image_asks_for_and_that_can_be_used_is_offered(des
     )
     assert windows(WindowCenter=["5"] * 40, WindowWidth=["50"] * 40)[8:] == ()
     assert windows(WindowCenter=None, WindowWidth=None) == ()
+
+
+@pytest.mark.parametrize("value", ["five", [5], float("inf"), None])
+def test_a_bank_whose_manifest_was_changed_is_shown_as_one_that_cannot_be_used(
+    tmp_path: Path, value: object
+) -> None:
+    (tmp_path / "site").mkdir()
+    manifest = {"bank_hash": "0", "files": {}, "normal_images": 3, "calibration_images": 3, "threshold": 0.5}
+    (tmp_path / "site" / "manifest.json").write_text(json.dumps({**manifest, "name": "site", "k": value}))
+    (bank,) = Banks(tmp_path, create_engine("sqlite://"), lambda: synthetic.NOW).banks()
+    assert "it was changed" in bank.fault
+    assert (bank.normal_images, bank.k) == (3, 0)
 
 
 def test_the_node_tells_of_what_failed_and_where_it_is_stuck(desk: Desk) -> None:

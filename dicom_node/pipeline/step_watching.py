@@ -83,7 +83,7 @@ class Watching:
                 conn, ae_title, uid, peer_address=peer_address, at=now, lock=lock, filter_digest=digest
             )
             if everything:
-                step_events.withdraw_filtered(conn, ae_title)
+                step_events.refilter(conn, ae_title, digest)
             states = () if lock or not everything else (ups.SCHEDULED, ups.IN_PROGRESS)
             uids = () if everything else (uid,)
             told = procedure_steps.newest(conn, states, uids, limit=ups.MOST_STEPS)

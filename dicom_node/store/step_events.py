@@ -167,9 +167,13 @@ def withdraw(conn: Connection, ae_title: str, sop_instance_uid: str = "") -> Non
     conn.execute(delete(step_events).where(mine))
 
 
-def withdraw_filtered(conn: Connection, ae_title: str) -> None:
-    """Forget what an AE is owed by a filtered subscription that has ended."""
-    conn.execute(delete(step_events).where(_events.ae_title == ae_title, _events.filter_digest != ""))
+def refilter(conn: Connection, ae_title: str, filter_digest: str) -> None:
+    """Have what an AE is owed by a filtered subscription judged by the one that took its place, "" for no filter."""
+    conn.execute(
+        update(step_events)
+        .where(_events.ae_title == ae_title, _events.filter_digest != "")
+        .values(filter_digest=filter_digest)
+    )
 
 
 def digests(conn: Connection) -> set[str]:

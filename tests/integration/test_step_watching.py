@@ -102,6 +102,24 @@ def test_matching_keys_go_when_their_subscription_is_ended_or_replaced(provider,
         assert (provider.kept(), subscriptions(provider)) == ([], [])
 
 
+@pytest.mark.parametrize("uid", [FILTERED, GLOBAL])
+def test_who_comes_back_and_subscribes_again_hears_how_a_step_ended_meanwhile(provider, manager, uid):
+    assert manager.create(asked()) == 0
+    with provider.listening() as listener:
+        assert manager.act(3, FILTERED, ReceivingAE="MANAGER", PatientID="P1") == 0
+        provider.tell()
+        provider.study()
+        provider.complete()
+        provider.site.work()
+        provider.steps.follow()
+        assert (
+            manager.act(3, uid, ReceivingAE="MANAGER", **({"PatientID": "P1"} if uid == FILTERED else {})) == 0
+        )
+        provider.tell()
+        states = [state for one, state in listener.heard if one == STEP]
+        assert states == ["SCHEDULED", "SCHEDULED", "IN PROGRESS", "COMPLETED"]
+
+
 def test_a_filtered_subscription_without_keys_is_refused(provider, manager):
     with provider.listening():
         assert manager.act(3, FILTERED, ReceivingAE="MANAGER", DeletionLock="FALSE") == 0x0120

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, select
+from sqlalchemy import Connection, and_, case, exists, func, select
 
 from dicom_node.db.schema import deliveries, instances, marks, reports, revisions, work_items
 from dicom_node.domain.types import Kind
@@ -34,8 +34,8 @@ class Line:
     sop_classes
         Of its images.
     first
-        The image that stands for the study: the one that decides, else the first by its UIDs; None where every
-        one is in conflict. Has sop_instance_uid, digest, kept.
+        The image that stands for the study: the one that decides, else the first by its UIDs, of those held if any
+        is; None where every one is in conflict. Has sop_instance_uid, digest, kept.
     report, analysis
         The newest report, and the newest analysis' work item; None where there is none.
     deliveries, items
@@ -159,7 +159,11 @@ def _first(conn: Connection, found: Mapping[str, Line]) -> None:
         func.row_number()
         .over(
             partition_by=instances.c.study_instance_uid,
-            order_by=(instances.c.series_instance_uid, instances.c.sop_instance_uid),
+            order_by=(
+                case((instances.c.kept == "yes", 0), else_=1),
+                instances.c.series_instance_uid,
+                instances.c.sop_instance_uid,
+            ),
         )
         .label("place")
     )

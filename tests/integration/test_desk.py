@@ -144,6 +144,18 @@ def test_a_destination_that_no_database_can_name_has_nothing(desk: Desk) -> None
     assert desk.desk.studies(Filters(destination="pacs\0"), 0, 10).total == 0
 
 
+def test_a_study_is_named_by_an_image_that_is_held(engine: Engine, desk: Desk) -> None:
+    """Of the study's two images the first by its UID is lost."""
+    study, table = synthetic.study_uid(2), schema.instances
+    with writing(engine) as conn:
+        conn.execute(delete(schema.reports).where(schema.reports.c.study_instance_uid == study))
+        held = dict(conn.execute(select(table).where(table.c.study_instance_uid == study)).one()._mapping)
+        lost = {"id": 1_000_000, "sop_instance_uid": "2.25.1", "digest": "0" * 64, "kept": "lost"}
+        conn.execute(table.insert().values({**held, **lost}))
+    row = next(r for r in desk.desk.studies(ALL, 0, 200).rows if r.study_instance_uid == study)
+    assert (row.patient.name != "", row.decisive_image) == (True, held["sop_instance_uid"])
+
+
 def test_a_header_that_cannot_be_read_shows_nobody(engine: Engine, desk: Desk) -> None:
     path = next(iter((desk.files.root / "instances").rglob("*.dcm")))
     path.write_bytes(b"no image")

@@ -25,7 +25,10 @@ def no_core_dump() -> None:
 
 
 def die_with(parent: int) -> None:
-    """End this process as soon as its parent ends, whatever it is doing; at once if the parent is gone."""
+    """End this process as soon as its parent ends, whatever it is doing; at once if the parent is gone.
+
+    For Linux the parent is the thread that started this process.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)

@@ -7,6 +7,7 @@ does to it costs that picture alone. Reads data sets by a function that is given
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import threading
@@ -159,8 +160,17 @@ class PictureProcess:
         if self._process is not None and self._process.poll() is not None:
             self._end()
         if self._process is None:
+            self._process = self._start()
+            send(_fileno(self._process.stdin), PictureSetup(megabytes=self._megabytes, parent=os.getpid()))
+        return self._process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start it from a thread that lives as long as it does: it ends with its parent, and that is a thread."""
+        begun: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
+
+        def hold() -> None:
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                process = subprocess.Popen(  # noqa: S603 - our own module
                     self._command,
                     bufsize=0,
                     stdin=subprocess.PIPE,
@@ -169,9 +179,16 @@ class PictureProcess:
                     process_group=0,
                 )
             except OSError as error:
-                raise OutOfResourcesError(f"pictures cannot be drawn: {error.strerror or error}") from error
-            send(_fileno(self._process.stdin), PictureSetup(megabytes=self._megabytes, parent=os.getpid()))
-        return self._process
+                begun.put(error)
+            else:
+                begun.put(process)
+                process.wait()
+
+        threading.Thread(target=hold, name="picture-process", daemon=True).start()
+        process = begun.get()
+        if isinstance(process, OSError):
+            raise OutOfResourcesError(f"pictures cannot be drawn: {process.strerror or process}") from process
+        return process
 
     def _end(self) -> None:
         if self._process is None:

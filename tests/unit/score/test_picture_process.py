@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +193,17 @@ def test_a_process_that_was_killed_between_two_pictures_is_started_again(
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert process.draw(path, "thumbnail") == first
+
+
+def test_the_process_outlives_the_thread_that_needed_it_first(tmp_path: Path) -> None:
+    process, path = PictureProcess(COMMAND), stored(tmp_path)
+    first = threading.Thread(target=process.draw, args=(path, "thumbnail"))
+    first.start()
+    first.join()
+    assert process._process is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process._process.wait(1.0)
+    process.close()
 
 
 def test_a_process_that_nobody_needs_rests_and_comes_back(process: PictureProcess, tmp_path: Path) -> None:

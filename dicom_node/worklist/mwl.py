@@ -66,8 +66,11 @@ def scheduled(
                         one = _entry(match, zone)
                     except found.BROKEN:
                         continue
-                    if one is not None and len(seen) < MOST:
+                    if one is not None:
                         seen[one.key] = one
+                    if len(seen) > MOST:  # none is left out: who follows takes what is not listed for withdrawn
+                        association.abort()
+                        raise _too_many(provider)
     return list(seen.values())
 
 
@@ -91,7 +94,7 @@ def _query(days: tuple[date, date], modality: str, station: str) -> Dataset:
 
 
 def _matches(association: Association, provider: Destination, query: Dataset) -> list[Dataset]:
-    name = f"{provider.name} ({provider.ae_title} at {provider.host}:{provider.port})"
+    name = _where(provider)
     matches: list[Dataset] = []
     try:
         for answer, match in association.send_c_find(query, MODALITY_WORKLIST):
@@ -103,9 +106,7 @@ def _matches(association: Association, provider: Destination, query: Dataset) ->
                     matches.append(match)
                 if len(matches) > MOST:
                     association.abort()
-                    raise DestinationRefusedError(
-                        f"{name} says that more than {MOST} procedures are scheduled; state modalities or stations"
-                    )
+                    raise _too_many(provider)
             elif 0xA700 <= status <= 0xA7FF or 0xC000 <= status <= 0xCFFF:
                 raise DestinationAwayError(f"{name} answered 0x{status:04X} to a query of its worklist")
             elif status != 0:
@@ -115,6 +116,17 @@ def _matches(association: Association, provider: Destination, query: Dataset) ->
     except RuntimeError as error:
         raise DestinationAwayError(f"{name} ended the association before a query of its worklist") from error
     return matches
+
+
+def _where(provider: Destination) -> str:
+    return f"{provider.name} ({provider.ae_title} at {provider.host}:{provider.port})"
+
+
+def _too_many(provider: Destination) -> DestinationRefusedError:
+    return DestinationRefusedError(
+        f"{_where(provider)} says that more than {MOST} procedures are scheduled; state modalities or stations, or "
+        "ask for fewer days"
+    )
 
 
 def _entry(match: Dataset, zone: tzinfo | None) -> ScheduledProcedure | None:

@@ -90,7 +90,10 @@ class Patients:
             if (known := self._shown.get(digest)) is not None:
                 self._shown.move_to_end(digest)
                 return known
-        found = self._look(digest)
+        try:
+            found = self._look(digest)
+        except OSError:
+            return NOBODY
         with self._lock:
             self._shown[digest] = found
             while len(self._shown) > SHOWN:
@@ -173,13 +176,21 @@ class Patients:
             log.warning("the search index is not complete yet", extra={"reason": str(error)})
 
     def _fill(self) -> None:
-        """Look at the studies that wait, the newest first."""
+        """Look at the studies that wait, the newest first. Those that cannot be read now wait for the next time."""
+        again: dict[str, tuple[str, bool]] = {}
         while not self._stop.is_set():
             with self._lock:
                 if not self._waiting:
+                    self._waiting.update(reversed(again.items()))
                     return
                 study, (digest, old) = next(reversed(self._waiting.items()))
-            entry = _entry(study, self._look(digest))
+            try:
+                entry = _entry(study, self._look(digest))
+            except OSError:
+                with self._lock:
+                    if self._waiting.pop(study, None) is not None:
+                        again[study] = (digest, old)
+                continue
             with self._lock:
                 if self._waiting.pop(study, None) is None:
                     continue  # it went meanwhile
@@ -189,8 +200,13 @@ class Patients:
                     self._searched.popitem(last=False)
 
     def _look(self, digest: str) -> Patient:
+        """Return what a header says, nothing where it can never be read. Raises OSError where it cannot be now."""
         try:
             return for_people.patient(self._read(self._files.instance_path(digest)))
+        except FileNotFoundError:
+            return NOBODY
+        except OSError:
+            raise
         except (NodeError, *READ_ERRORS):
             return NOBODY
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 from sqlalchemy import Engine, create_engine, delete, select, update
 
 from dicom_node.db import events, schema
@@ -15,6 +17,7 @@ from dicom_node.db.engine import reading, writing
 from dicom_node.domain.reading import Filters, Order, Progress, WindowView
 from dicom_node.pipeline.desk_banks import Banks
 from dicom_node.pipeline.desk_patients import Patients
+from dicom_node.pipeline.headers import read_header
 from dicom_node.store.files import FileStore
 from tests import synthetic
 from tests.desks import Desk
@@ -160,6 +163,28 @@ def test_a_header_that_cannot_be_read_shows_nobody(engine: Engine, desk: Desk) -
     path = next(iter((desk.files.root / "instances").rglob("*.dcm")))
     path.write_bytes(b"no image")
     assert Patients(engine, desk.files).of(path.stem).name == ""
+
+
+def test_a_header_that_cannot_be_read_now_is_read_another_time(engine: Engine, desk: Desk) -> None:
+    broken = [True]
+
+    def read(path: Path) -> Dataset:
+        if broken[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read_header(path)
+
+    patients = Patients(engine, desk.files, read)
+    digest = next(iter((desk.files.root / "instances").rglob("*.dcm"))).stem
+    assert patients.of(digest).name == ""
+    patients.catch_up()
+    assert not patients.filled(30)
+    assert not patients.search("P00007").complete
+    broken[0] = False
+    assert patients.of(digest).name != ""
+    patients.catch_up()
+    assert patients.filled(30)
+    assert patients.search("P00007").studies == (synthetic.study_uid(7),)
+    patients.close()
 
 
 def test_every_window_that_an_image_asks_for_and_that_can_be_used_is_offered(desk: Desk) -> None:

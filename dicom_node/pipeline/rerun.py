@@ -104,8 +104,8 @@ def rerun(
     Raises
     ------
     NotFoundError
-        If the study is not held here, or images of it were removed or lost: a report on fewer images must not
-        supersede one on all of them unasked.
+        If the study is not held here, images of it were removed (a report on fewer images must not supersede one on
+        all of them unasked), or all of them are lost.
     IllegalTransitionError
         If a bank is named while images are still arriving.
     """

@@ -19,6 +19,7 @@ from dicom_node.domain.audit import AssociationOpened, AuditEvent
 from dicom_node.domain.errors import NodeError
 from dicom_node.observe.audit_file import AuditFile, Forwarded, Position
 from dicom_node.observe.audit_message import AuditSource, message
+from dicom_node.observe.audit_syslog import frame
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return a line's message; None for one that a loss of power or a person has damaged."""
     try:
         told = json.loads(line)
-        told["EventIdentification"]["EventDateTime"], told["EventIdentification"]["EventOutcomeIndicator"]
-    except (ValueError, KeyError, TypeError):
+        frame(told, "", 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
         log.warning("a line of the audit trail is damaged and is not sent on")
         return None
     return dict(told)

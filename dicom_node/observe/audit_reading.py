@@ -27,11 +27,12 @@ def selected(
     for line, _ in file.lines():
         try:
             told = json.loads(line)
+            one_line(told)
             at = datetime.fromisoformat(told["EventIdentification"]["EventDateTime"])
             wanted = (since is None or at >= since) and (
                 not study_instance_uid or study_instance_uid in _ids(told)
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         if wanted:
             yield told

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy import Engine
 
 from dicom_node.db.engine import reading
 from dicom_node.domain.errors import NodeError
 from dicom_node.pipeline.headers import READ_ERRORS, read_header
-from dicom_node.store import instances
+from dicom_node.store import instances, studies
 from dicom_node.store.files import FileStore
 
 
 def patient_id(engine: Engine, files: FileStore, study_instance_uid: str) -> str:
-    """Return the Patient ID that the study's first image states; "" where there is none or it cannot be read.
+    """Return the Patient ID that an image of the study states; "" where none does that is held and can be read.
 
     Raises
     ------
@@ -20,10 +22,10 @@ def patient_id(engine: Engine, files: FileStore, study_instance_uid: str) -> str
         If the database is away.
     """
     with reading(engine) as conn:
-        held = instances.of_revision(conn, files, study_instance_uid, 1)
-    if not held:
-        return ""
-    try:
-        return str(read_header(held[0].path).get("PatientID", "") or "")
-    except (NodeError, *READ_ERRORS):
-        return ""
+        newest = studies.latest_revision(conn, study_instance_uid)
+        held = instances.of_revision(conn, files, study_instance_uid, newest or 0)
+    for image in held:
+        with suppress(NodeError, *READ_ERRORS):
+            if stated := str(read_header(image.path).get("PatientID", "") or ""):
+                return stated
+    return ""

@@ -162,7 +162,7 @@ class Perform:
             with self._kept(task):
                 outcome = self._states(task)
         except (DestinationAwayError, OutOfResourcesError, DatabaseError) as error:
-            outcome = self._states.again(task, str(error))
+            outcome = self._states.away(task, str(error))
         except NodeError as error:
             outcome = self._states.again(task, str(error))
             if task.state is TaskState.CLAIMING and task.attempts >= _CLAIM_ATTEMPTS:

@@ -106,6 +106,14 @@ class States:
         wait = min(_BACKOFF * 2 ** min(task.attempts - 1, 10), _BACKOFF_CAP)
         return Outcome(task.state, {"reason": reason}, wait)
 
+    def away(self, task: Task, reason: str) -> Outcome:
+        """Return that the same is done again once somebody is back; it does not count as having asked for the input."""
+        if task.state is not TaskState.FETCHING or task.started_at is None:
+            return self.again(task, reason)
+        lasts = (self._clock() - task.started_at).total_seconds()
+        values = {"reason": reason, "attempts": task.attempts - 1}
+        return Outcome(task.state, values, min(max(_BACKOFF, lasts / 2), _BACKOFF_CAP))
+
     def _claim(self, task: Task) -> Outcome:
         uid, transaction = task.sop_instance_uid, task.transaction_uid
         with self._provider.session(self._source) as session:

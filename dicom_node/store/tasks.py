@@ -119,7 +119,7 @@ def move(
     """Give a task its next state and end the lease; False, and nothing is changed, if another has taken it up.
 
     Attempts are counted anew in each state. `values` are of the columns study_instance_uid, revision, priority,
-    started_at, discontinued, reason.
+    attempts, started_at, discontinued, reason.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from pydicom import Dataset
@@ -38,6 +39,27 @@ def test_input_that_cannot_be_had_cancels_the_step_with_a_code(desk: Desk, provi
     assert told.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110523"
     assert desk.states() == ["canceled"]
     assert "the archive says no" in desk.reason()
+
+
+def test_an_archive_that_was_away_for_long_is_asked_as_often_as_any_other(
+    desk: Desk, provider: UpsProvider
+) -> None:
+    desk.settings["input_attempts"] = 3
+    desk.start()
+
+    def away(_what: Fetch) -> Fetched:
+        asked.append(desk.site.clock())
+        raise DestinationAwayError("the archive is away")
+
+    asked: list[datetime] = []
+    desk.fetches = away
+    desk.turns(40)
+    assert (asked[1] - asked[0]).total_seconds() == 40
+    assert 300 <= (asked[-1] - asked[-2]).total_seconds() <= 340
+    twice = iter([Fetched(0, 1, 1, "one image failed")] * 2)
+    desk.fetches = lambda what: next(twice, None) or desk.bring(what)
+    desk.turns(16)
+    assert provider.state(STEP) == "COMPLETED"
 
 
 def test_input_of_two_studies_cancels_the_step(desk: Desk, provider: UpsProvider) -> None:

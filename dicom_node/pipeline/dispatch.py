@@ -14,10 +14,12 @@ from dicom_node.db.engine import reading
 from dicom_node.domain.audit import Audit, AuditOutcome, Party, TransferBegun, Transferred, unheard
 from dicom_node.domain.errors import DestinationAwayError, NodeError, StoreError
 from dicom_node.domain.limits import until_open
-from dicom_node.domain.types import Delivery, Destination, Done, Refuse, Retry, WorkItem
+from dicom_node.domain.states import State
+from dicom_node.domain.types import Delivery, Destination, Done, Kind, Refuse, Retry, WorkItem
 from dicom_node.pipeline.absences import Absences
 from dicom_node.pipeline.confirm import Confirm
 from dicom_node.pipeline.process import Prepared
+from dicom_node.queue import items
 from dicom_node.store import objects, reports
 from dicom_node.store.files import FileStore
 from dicom_node.store.objects import StoredObject
@@ -26,6 +28,10 @@ from dicom_node.store.reports import StoredDelivery, StoredReport
 log = logging.getLogger(__name__)
 
 _AWAITED = "sent, waiting for confirmation"
+_BEHIND = "waits for the report that it supersedes"
+_BEHIND_SECONDS = 2.0
+"""How long after that one is due it is looked whether it was sent."""
+_TO_BE_SENT = (State.SCHEDULED, State.IN_PROGRESS)
 
 
 def _nothing(_conn: Connection) -> None:
@@ -100,6 +106,8 @@ class Dispatch:
             )
         if before := next((d for d in sent if d.destination == destination.name), None):
             return self._confirmed(destination, stored, before)
+        if (earlier := self._superseded(item)) is not None:
+            return self._behind(item, earlier)
         if (wait := until_open(destination.limits.windows, self._clock().astimezone(self._zone))) is not None:
             return Prepared(
                 Retry("waits for the part of the day in which this destination is sent to"),
@@ -139,6 +147,32 @@ class Dispatch:
         if self._confirm is not None and self._confirm.wanted(destination):
             return Prepared(Retry(_AWAITED), commit, counted=False, again_in=0.0, waits=True)
         return Prepared(Done(f"status 0x{delivery.status:04X}"), commit)
+
+    def _superseded(self, item: WorkItem) -> WorkItem | None:
+        """Return the delivery of an earlier report on the study that is still to be sent there: that one goes first."""
+        with reading(self._engine) as conn:
+            for one in items.of_study(conn, item.study_instance_uid):
+                same = one.kind is Kind.DELIVER and one.destination == item.destination
+                if same and one.revision < item.revision and one.state in _TO_BE_SENT:
+                    report = reports.get(conn, one.study_instance_uid, one.revision)
+                    sent = () if report is None else reports.deliveries(conn, report.sop_instance_uid)
+                    if all(delivery.destination != item.destination for delivery in sent):
+                        return one
+        return None
+
+    def _behind(self, item: WorkItem, earlier: WorkItem) -> Prepared:
+        """Have the earlier report tried at once, and wait until it is due where it still is not sent then."""
+        now = self._clock()
+        wait = (earlier.available_at - now).total_seconds() if item.reason == _BEHIND else 0.0
+
+        def hasten(conn: Connection) -> None:
+            if item.reason != _BEHIND:
+                items.hasten(
+                    conn, Kind.DELIVER, item.study_instance_uid, earlier.revision, item.destination, now
+                )
+
+        again_in = max(wait, 0.0) + _BEHIND_SECONDS
+        return Prepared(Retry(_BEHIND), hasten, counted=False, again_in=again_in, waits=True)
 
     def left_alone(self) -> frozenset[str]:
         """Return the destinations that let their senders wait a moment ago, and need not be tried now."""

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from sqlalchemy import Connection, Engine, event
 
 from dicom_node.config import Db
@@ -25,6 +26,7 @@ from dicom_node.store.files import FileStore
 from tests.conftest import cluster
 from tests.fakes import scored
 from tests.integration.house import HOUR, STEP, House, away
+from tests.integration.test_pipeline import _again
 from tests.phantoms import chest_dataset
 
 
@@ -55,6 +57,22 @@ def test_a_pacs_that_is_away_for_an_hour_gets_every_report_once_and_the_other_on
     house.let_pass(house.queue.backoff_cap_seconds + 60, 60.0)
     assert house.drained()
     assert len(house.peer.kept) == 12
+
+
+def test_a_report_that_supersedes_another_arrives_behind_it_after_an_outage(house: House) -> None:
+    house.peer.answer = away
+    first = house.send()
+    house.let_pass(2 * HOUR, 60.0)
+    attempts = max(item.attempts for item in house.items(Kind.DELIVER))
+    house.receive(_again(first), association="late")
+    house.associations.ended("late", "released")
+    house.let_pass(HOUR / 6)
+    assert max(item.attempts for item in house.items(Kind.DELIVER)) <= attempts + 3
+    house.peer.answer = lambda _destination: 0
+    house.let_pass(house.queue.backoff_cap_seconds + 2 * STEP)
+    sent = [(name, int(dcmread(BytesIO(content)).InstanceNumber)) for name, content in house.peer.kept]
+    for name in ("pacs", "vna"):
+        assert [number for to, number in sent if to == name] == [1, 2]
 
 
 def _full_disk(house: House) -> Callable[[], None]:

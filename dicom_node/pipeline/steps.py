@@ -227,9 +227,10 @@ class Steps:
         watchers = step_events.tell(
             conn, uid, step.state, now, kind=ups.CANCEL_REQUESTED, requesting_ae=by, digest=digest
         )
-        if step.work_item_id is not None:
-            items.cancel(conn, step.work_item_id, now, reason=reason)
-        elif not procedure_steps.end(conn, uid, reason, now):
+        item = step.work_item_id
+        if item is not None and not (step.digest and not procedure_steps.alone(conn, uid, item)):
+            items.cancel(conn, item, now, reason=reason)
+        elif not procedure_steps.end(conn, uid, reason, now, item):
             raise StepRefusedError(ups.WILL_NOT_CANCEL, "the analysis begins just now")
         expected.settle(conn, "ups", uid, "withdrawn", now)
         return True, watchers

@@ -104,16 +104,33 @@ def newest(
     return tuple(_step(row) for row in conn.execute(query))
 
 
-def end(conn: Connection, sop_instance_uid: str, reason: str, at: datetime) -> bool:
-    """Cancel a step that has no work item yet; False if it has one by now or has ended."""
+def alone(conn: Connection, sop_instance_uid: str, item_id: int) -> bool:
+    """Return whether no other step that goes on stands for a work item."""
+    others = select(_steps.sop_instance_uid).where(
+        _steps.work_item_id == item_id,
+        _steps.sop_instance_uid != sop_instance_uid,
+        _steps.state.not_in(ups.FINAL),
+    )
+    return conn.execute(others.limit(1)).first() is None
+
+
+def end(conn: Connection, sop_instance_uid: str, reason: str, at: datetime, item_id: int | None = None) -> bool:
+    """Cancel a step that has no work item yet, or leaves this one to others; False if it has another or has ended."""
     ended = conn.execute(
         update(procedure_steps)
         .where(
             _steps.sop_instance_uid == sop_instance_uid,
             _steps.state == ups.SCHEDULED,
-            _steps.work_item_id.is_(None),
+            _steps.work_item_id.is_(None) if item_id is None else _steps.work_item_id == item_id,
         )
-        .values(state=ups.CANCELED, reason=storable(reason), ended_at=at, updated_at=at, fetch_at=None)
+        .values(
+            state=ups.CANCELED,
+            reason=storable(reason),
+            ended_at=at,
+            updated_at=at,
+            fetch_at=None,
+            current=item_id is None,
+        )
     )
     if ended.rowcount == 1:  # PS3.4 section CC.2.2.3: first IN PROGRESS, then CANCELED
         step_events.tell(conn, sop_instance_uid, ups.IN_PROGRESS, at)

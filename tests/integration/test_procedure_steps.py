@@ -14,6 +14,8 @@ from dicom_node.pipeline.step_inputs import fetch_inputs
 from dicom_node.store import expected, reports
 from tests.workflow import GLOBAL, PULL, PUSH, STEP, STUDY, Manager, asked
 
+OTHER = "2.25.816"
+
 
 def test_a_step_that_is_asked_for_is_watched_from_its_creation_to_its_completion(provider, manager):
     with provider.listening() as listener:
@@ -140,6 +142,25 @@ def test_a_scheduled_analysis_is_canceled_and_one_retried_is_another_step(provid
     assert manager.act(2, found.SOPInstanceUID) == 0
     (item,) = provider.site.items(Kind.ANALYSE)
     assert item.state is State.CANCELED
+
+
+def test_who_withdraws_a_step_withdraws_no_analysis_that_others_wait_for(provider, manager):
+    provider.steps.follow()
+    provider.study()
+    provider.complete()
+    assert manager.create(asked()) == 0
+    assert manager.create(asked(), OTHER) == 0
+    with provider.listening() as listener:
+        assert manager.act(3, ReceivingAE="MANAGER") == 0
+        assert manager.act(2) == 0
+        provider.tell()
+        assert [state for _, state in listener.heard] == ["SCHEDULED", "IN PROGRESS", "CANCELED"]
+    provider.site.work()
+    assert manager.get().ProcedureStepState == "CANCELED"
+    assert manager.get(OTHER).ProcedureStepState == "COMPLETED"
+    assert len(manager.find(StudyInstanceUID=STUDY)) == 3, "the node's own, and the two that were asked for"
+    with reading(provider.site.engine) as conn:
+        assert len(reports.of_study(conn, STUDY)) == 1
 
 
 def test_events_wait_for_a_subscriber_that_is_away_and_survive_a_restart(provider, manager):

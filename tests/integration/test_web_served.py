@@ -82,10 +82,10 @@ def test_who_logs_in_fails_and_leaves_is_in_the_trail_and_no_secret_is_in_a_file
     ("web", "address"),
     [
         ({}, "http://127.0.0.1:8080/"),
-        ({"host": "0.0.0.0"}, "http://localhost:8080/"),
+        ({"host": "0.0.0.0"}, "http://localhost:8080/"),  # noqa: S104
         ({"host": "::"}, "http://localhost:8080/"),
         ({"host": "::1"}, "http://[::1]:8080/"),
-        ({"host": "0.0.0.0", "host_names": ["list.example"]}, "http://list.example:8080/"),
+        ({"host": "0.0.0.0", "host_names": ["list.example"]}, "http://list.example:8080/"),  # noqa: S104
         ({"host_names": ["list.example"], "trusted_proxies": ["127.0.0.1"]}, "https://list.example/"),
     ],
 )

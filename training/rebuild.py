@@ -30,7 +30,7 @@ from training.recipe import REBUILD_INPUT, REBUILD_SOURCE, REBUILT_FROM, AnyOrde
 from training.salad_build import SaladOrder, build_salad
 from training.score_cases import score_cases
 from training.scored import Case, Row, read_cases
-from training.splits import Described, describe, write_manifest
+from training.splits import Described, describe, describe_cases, write_manifest
 from training.train_salad import Epoch
 
 VERDICT = "rebuild.json"
@@ -108,21 +108,27 @@ def rebuild(
     labelled = [] if asked.labelled is None else read_cases(asked.labelled)
     stem = re.sub(r"-r\d+\Z", "", manifest.name)[:56]
     with work_folder(root, f"{stem}.rebuild") as work:
-        described = describe(asked.images, int(manifest.recipe.get("seed", 0)))
-        digest = _digest(described, asked)
+        seed = int(manifest.recipe.get("seed", 0))
+        described = describe(asked.images, seed)
+        separate = [] if asked.calibration_images is None else describe(asked.calibration_images, seed)
+        digest = _digest(described, separate, asked)
         if manifest.recipe.get(REBUILD_INPUT) == digest:
             finish(work)
             return Verdict("unchanged", manifest.name, old_hash, manifest.name, old_hash)
         name, done = _name(root, asked.name, stem, digest, old_hash)
         held, rest = hold_out(described, set(active.images), asked.test)
-        source = work / "normals.csv"
+        source, calibration = work / "normals.csv", None
         write_manifest(source, [*rest, *held], patient_key(work))
+        if separate:  # named by the same key: a patient of the bank's is known among them
+            calibration, judging = work / "calibration.csv", {one.entry.patient for one in held}
+            apart = [_with(one, "") for one in separate if one.entry.patient not in judging]
+            write_manifest(calibration, apart, patient_key(work))
         order = order_like(
             active,
             asked.active,
             images=source,
             name=name,
-            calibration_images=asked.calibration_images,
+            calibration_images=calibration,
             origin={
                 REBUILT_FROM: old_hash,
                 REBUILD_INPUT: digest,
@@ -136,7 +142,10 @@ def rebuild(
                 finish(leftover)
             write_card(root / name, done)
         used = {one.file_id for one in described} | set(active.images)
-        verdict = _compare(asked, root / name, held, labelled, used, order.rules, work)
+        people = {one.entry.patient for one in [*described, *separate]}
+        of_labelled = zip(labelled, describe_cases(labelled, seed), strict=True)
+        unseen = [case for case, one in of_labelled if one.entry.patient not in people]
+        verdict = _compare(asked, root / name, held, unseen, used, order.rules, work)
         _write(root / name / VERDICT, verdict)
         finish(work)
     return verdict
@@ -194,9 +203,14 @@ def _with(one: Described, split: str) -> Described:
     return replace(one, entry=replace(one.entry, split=split))
 
 
-def _digest(described: Sequence[Described], asked: Rebuild) -> str:
-    facts = sorted((one.file_id, one.entry.patient, one.entry.split) for one in described)
-    return hashlib.sha256(json.dumps([asked.test, facts]).encode()).hexdigest()
+def _digest(described: Sequence[Described], separate: Sequence[Described], asked: Rebuild) -> str:
+    """Return the hash of what a rebuild follows from; without a calibration set it is that of earlier versions."""
+    sides = [
+        sorted((one.file_id, one.entry.patient, one.entry.split) for one in side)
+        for side in (described, separate)
+        if side
+    ]
+    return hashlib.sha256(json.dumps([asked.test, *sides]).encode()).hexdigest()
 
 
 def _name(root: Path, wanted: str, stem: str, digest: str, old_hash: str) -> tuple[str, Manifest | None]:
@@ -234,7 +248,7 @@ def _compare(
     normals = [pair for pair in pairs[: len(held)] if _scored(pair)]
     new, old = (_normals(scorer.bank.manifest, [p[at] for p in normals]) for at, scorer in enumerate(scorers))
     fresh = [pair for pair in pairs[len(held) :] if _scored(pair) and pair[0].image not in used]
-    measured = _labelled(fresh) if labelled else None
+    measured = _labelled(fresh) if asked.labelled is not None else None
     judged: Judgement = judge(new, old, measured)
     facts = [scorer.bank.manifest for scorer in scorers]
     return Verdict(
@@ -264,8 +278,8 @@ def _labelled(pairs: Sequence[tuple[Row, Row]]) -> Labelled:
     sides = [[pair for pair in pairs if pair[0].label == label] for label in (0, 1)]
     if not all(sides):
         raise BankError(
-            f"{len(sides[0])} normal and {len(sides[1])} abnormal labelled images can be scored and are "
-            "neither in the active bank nor among the normals; some of each are needed"
+            f"{len(sides[0])} normal and {len(sides[1])} abnormal labelled images can be scored, are not in "
+            "the active bank, and are of no patient of the normals; some of each are needed"
         )
     new, old = (auroc(*([p[at].score or 0.0 for p in side] for side in sides)) for at in (0, 1))
     return Labelled(len(sides[0]), len(sides[1]), new, old)

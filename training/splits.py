@@ -19,6 +19,7 @@ from dicom_node.score.durable import write_synced
 from dicom_node.score.files import is_picture, parse_dicom, read_bytes
 from training.dataset import with_header
 from training.manifest import COLUMNS, Entry, hash_patient, read_entries
+from training.scored import Case
 
 _DIGITS = 13
 
@@ -52,22 +53,34 @@ def describe(source: Path, seed: int) -> list[Described]:
     BankError
         As `read_entries`.
     """
-    key = f"splits by seed {seed}".encode()
-    described = []
-    for entry in read_entries(source, key):
-        file_id = ""
-        try:
-            content = read_bytes(entry.path)
-            file_id = hashlib.sha256(content).hexdigest()[:32]
-            if not is_picture(content):
-                ds = parse_dicom(content, entry.path.name, stop_before_pixels=True)
-                entry = with_header(entry, ds, key)
-        except CannotUnderstandError:
-            pass  # whoever reads the pixels says why
-        patient = entry.patient or hash_patient(file_id or str(entry.path), key)
-        place = int(patient[:_DIGITS], 16) / 16**_DIGITS
-        described.append(Described(replace(entry, patient=patient), file_id, place))
-    return described
+    key = _key(seed)
+    return [_described(entry, key) for entry in read_entries(source, key)]
+
+
+def describe_cases(cases: Sequence[Case], seed: int) -> list[Described]:
+    """Read the files of an evaluation likewise, in order: the same seed gives the same patient the same hash."""
+    key = _key(seed)
+    entries = (Entry(case.path, hash_patient(case.patient, key) if case.patient else "") for case in cases)
+    return [_described(entry, key) for entry in entries]
+
+
+def _key(seed: int) -> bytes:
+    return f"splits by seed {seed}".encode()
+
+
+def _described(entry: Entry, key: bytes) -> Described:
+    file_id = ""
+    try:
+        content = read_bytes(entry.path)
+        file_id = hashlib.sha256(content).hexdigest()[:32]
+        if not is_picture(content):
+            ds = parse_dicom(content, entry.path.name, stop_before_pixels=True)
+            entry = with_header(entry, ds, key)
+    except CannotUnderstandError:
+        pass  # whoever reads the pixels says why
+    patient = entry.patient or hash_patient(file_id or str(entry.path), key)
+    place = int(patient[:_DIGITS], 16) / 16**_DIGITS
+    return Described(replace(entry, patient=patient), file_id, place)
 
 
 def split(described: Sequence[Described], calibration: float, test: float) -> list[Described]:

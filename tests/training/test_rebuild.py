@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +192,48 @@ def test_the_head_of_the_bank_is_used_as_it_is(tmp_path: Path) -> None:
     assert files[0] != files[1]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert load_bank(files[1].parent).manifest.head == "linear 1280-8"
+
+
+def listed(path: Path, rows: Sequence[tuple[Path, str]], label: bool = False) -> Path:
+    """Write a CSV of files and patients; with a label, 0 and 1 by turns."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "patient_id", *(["label"] if label else [])])
+        table.writerows([str(one), who, *([n % 2] if label else [])] for n, (one, who) in enumerate(rows))
+    return path
+
+
+def patients(folder: Path, first: int) -> list[tuple[Path, str]]:
+    """Return the files of a folder, each of another patient, counted from `first`."""
+    return [(path, f"P{at}") for at, path in enumerate(sorted(folder.iterdir()), first)]
+
+
+def test_no_patient_of_the_normals_calibrates_a_rebuilt_bank_or_judges_it(tmp_path: Path) -> None:
+    banks, normals = tmp_path / "banks", patients(pictures(tmp_path / "in", 60), 0)
+    others = patients(pictures(tmp_path / "others", 12, first=300), 50)  # the first ten are among the normals
+    calibrating = listed(tmp_path / "calibrating.csv", others + patients(pictures(tmp_path / "x", 6, 400), 90))
+    first = built(
+        order(listed(tmp_path / "old.csv", normals[:50]), banks, name="chest", calibration_images=calibrating)
+    )
+    assert first.calibration_images == 18
+    labelled = patients(pictures(tmp_path / "labelled", 14, first=500), 54)  # six of them are among the normals
+    verdict = rebuilt(
+        banks / "chest",
+        listed(tmp_path / "new.csv", normals),
+        calibration_images=calibrating,
+        labelled=listed(tmp_path / "labelled.csv", labelled, label=True),
+    )
+    assert load_bank(banks / verdict.bank).manifest.calibration_images == 8
+    assert verdict.labelled is not None
+    assert (verdict.labelled.normal, verdict.labelled.abnormal) == (3, 3)
+
+
+def test_the_same_normals_with_another_calibration_set_are_another_bank(tmp_path: Path) -> None:
+    banks, folder = tmp_path / "banks", pictures(tmp_path / "in", 60)
+    one, two = pictures(tmp_path / "one", 12, first=300), pictures(tmp_path / "two", 20, first=400)
+    built(order(folder, banks, name="chest", calibration_images=one))
+    pictures(folder, 60, first=60)
+    assert rebuilt(banks / "chest", folder, calibration_images=one).bank == "chest-r1"
+    assert rebuilt(banks / "chest-r1", folder, calibration_images=one).state == "unchanged"
+    assert rebuilt(banks / "chest-r1", folder, calibration_images=two).bank == "chest-r2"
+    assert load_bank(banks / "chest-r2").manifest.calibration_images == 20

@@ -97,9 +97,20 @@ class Confirm:
         """Return whether there is anything to ask this destination for."""
         return any(self._offers(destination, service) for service in _services(destination))
 
+    def asks(self, destination: Destination, report: StoredReport, delivery: StoredDelivery) -> bool:
+        """Return whether looking now means asking the destination, not only whether it has answered meanwhile."""
+        offered = [service for service in _services(destination) if self._offers(destination, service)]
+        if offered[:1] != ["commitment"]:
+            return bool(offered)
+        with reading(self._engine) as conn:
+            asked = commitments.newest(conn, report.sop_instance_uid, destination.name, delivery.sent_at)
+        if asked is None:
+            return True
+        return asked.answered_at is None and "find" in offered and self._over(delivery)
+
     def __call__(self, destination: Destination, report: StoredReport, delivery: StoredDelivery) -> Finding:
         """Ask, or look whether an earlier question was answered."""
-        over = self._clock() >= delivery.sent_at + self._window
+        over = self._over(delivery)
         finding = Finding("unconfirmed", "the destination offers neither storage commitment nor a query")
         for service in _services(destination):
             if not self._offers(destination, service):
@@ -119,6 +130,9 @@ class Confirm:
         if finding.state in ("open", "missing"):
             return replace(finding, state="unconfirmed" if over else "open")
         return finding
+
+    def _over(self, delivery: StoredDelivery) -> bool:
+        return self._clock() >= delivery.sent_at + self._window
 
     def _offers(self, destination: Destination, service: str) -> bool:
         until = self._without.get((destination.name, service))

@@ -190,14 +190,16 @@ class Dispatch:
         if self._confirm is None or delivery.confirmed:
             return Prepared(Done("already delivered"), _nothing)
         name, uid = destination.name, report.sop_instance_uid
-        if (absence := self._absences.of(name)) is not None:
+        # Who only looks whether an answer came takes nobody's turn to try the destination, and learns nothing of it.
+        asks = self._confirm.asks(destination, report, delivery)
+        if asks and (absence := self._absences.of(name)) is not None:
             told = f"{_AWAITED}; not asked, since a moment ago: {absence}"
             return Prepared(Retry(told), _nothing, counted=False, waits=True)
         began = self._clock()
         finding = self._confirm(destination, report, delivery)
         if finding.away:
             self._absences.note(name, finding.reason, self._clock() - began)
-        elif finding.state != "open":
+        elif asks:
             self._absences.over(name)
         if finding.state == "open":
             return Prepared(Retry(f"{_AWAITED}: {finding.reason}"), _nothing, counted=False, waits=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from dicom_node.db.engine import reading, writing
 from dicom_node.domain.commitment import CommitmentResult, Failure, Reference
 from dicom_node.domain.errors import DestinationAwayError, NotOfferedError
 from dicom_node.domain.states import State
-from dicom_node.domain.types import Delivery, Destination, Kind, Report, Verdict, WorkItem
+from dicom_node.domain.types import Delivery, Destination, Done, Kind, Report, Verdict, WorkItem
 from dicom_node.pipeline.confirm import Confirm
 from dicom_node.pipeline.dispatch import Dispatch
 from dicom_node.pipeline.worker import Worker
@@ -240,6 +241,22 @@ def test_an_archive_that_lets_its_askers_wait_is_left_alone_as_one_that_lets_its
     site.archive.commitment = committed
     assert site.later().state is State.COMPLETED
     assert site.dispatch.left_alone() == frozenset()
+
+
+def test_who_only_waits_for_an_answer_takes_nobodys_turn_to_try_an_archive_that_was_away(site: Site) -> None:
+    site.archive.commitment = lambda _uid: None
+    item = site.work()
+    site.dispatch._absences.note("pacs", "pacs did not answer within 30 s", timedelta(seconds=30))
+    assert "its answer is awaited" in site.dispatch(item).outcome.reason
+    assert site.dispatch.left_alone() == {"pacs"}
+    site.clock.forward(61)
+    site.dispatch(item)
+    assert site.dispatch.left_alone() == frozenset(), "the next report may be sent"
+    assert site.later().state is State.SCHEDULED
+    site.dispatch._absences.note("pacs", "pacs did not answer within 30 s", timedelta(seconds=30))
+    site.answer(committed("2.25.1"))
+    assert site.dispatch(item).outcome == Done("committed")
+    assert site.dispatch.left_alone() == {"pacs"}
 
 
 def test_a_destination_that_is_not_to_be_asked_is_not(engine: Engine, tmp_path: Path) -> None:

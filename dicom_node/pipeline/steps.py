@@ -228,7 +228,7 @@ class Steps:
             conn, uid, step.state, now, kind=ups.CANCEL_REQUESTED, requesting_ae=by, digest=digest
         )
         item = step.work_item_id
-        if item is not None and not (step.digest and not procedure_steps.alone(conn, uid, item)):
+        if item is not None and procedure_steps.alone(conn, uid, item):
             items.cancel(conn, item, now, reason=reason)
         elif not procedure_steps.end(conn, uid, reason, now, item):
             raise StepRefusedError(ups.WILL_NOT_CANCEL, "the analysis begins just now")

@@ -163,6 +163,19 @@ def test_who_withdraws_a_step_withdraws_no_analysis_that_others_wait_for(provide
         assert len(reports.of_study(conn, STUDY)) == 1
 
 
+def test_who_withdraws_the_nodes_own_step_withdraws_no_analysis_that_others_wait_for(provider, manager):
+    provider.steps.follow()
+    provider.study()
+    provider.complete()
+    (own,) = manager.find(ProcedureStepState="SCHEDULED")
+    assert manager.create(asked()) == 0
+    assert manager.act(2, own.SOPInstanceUID) == 0
+    provider.site.work()
+    assert manager.get(own.SOPInstanceUID).ProcedureStepState == "CANCELED"
+    assert manager.get().ProcedureStepState == "COMPLETED"
+    assert len(manager.find(StudyInstanceUID=STUDY)) == 2
+
+
 def test_events_wait_for_a_subscriber_that_is_away_and_survive_a_restart(provider, manager):
     with provider.listening() as listener:
         port = listener.port

@@ -161,15 +161,14 @@ class Dispatch:
         return None
 
     def _behind(self, item: WorkItem, earlier: WorkItem) -> Prepared:
-        """Have the earlier report tried at once, and wait until it is due where it still is not sent then."""
+        """Have the earlier one tried at once, as urgently, and wait until it is due where it still is not sent then."""
         now = self._clock()
         wait = (earlier.available_at - now).total_seconds() if item.reason == _BEHIND else 0.0
 
         def hasten(conn: Connection) -> None:
             if item.reason != _BEHIND:
-                items.hasten(
-                    conn, Kind.DELIVER, item.study_instance_uid, earlier.revision, item.destination, now
-                )
+                study, revision = item.study_instance_uid, earlier.revision
+                items.hasten(conn, Kind.DELIVER, study, revision, item.destination, now, item.priority)
 
         again_in = max(wait, 0.0) + _BEHIND_SECONDS
         return Prepared(Retry(_BEHIND), hasten, counted=False, again_in=again_in, waits=True)

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, case, func, literal, or_, select, update
 
 from dicom_node.db import events
 from dicom_node.db.dialect import insert, storable
+from dicom_node.db.moment import UtcDateTime
 from dicom_node.db.schema import work_items
 from dicom_node.domain.errors import NotFoundError
 from dicom_node.domain.states import Action, State, next_state
@@ -74,9 +75,16 @@ def schedule(
 
 
 def hasten(
-    conn: Connection, kind: Kind, study_instance_uid: str, revision: int, destination: str, now: datetime
+    conn: Connection,
+    kind: Kind,
+    study_instance_uid: str,
+    revision: int,
+    destination: str,
+    now: datetime,
+    priority: int = LOW,
 ) -> None:
-    """Let an item that waits be done at once; where it does not wait, nothing is changed."""
+    """Let an item that waits be done at once, and as urgently as `priority`; who works on it is not disturbed."""
+    waits, less_urgent = work_items.c.available_at > now, work_items.c.priority > priority
     conn.execute(
         update(work_items)
         .where(
@@ -85,9 +93,13 @@ def hasten(
             work_items.c.revision == revision,
             work_items.c.destination == destination,
             work_items.c.state == State.SCHEDULED,
-            work_items.c.available_at > now,
+            or_(waits, less_urgent),
         )
-        .values(available_at=now, updated_at=now)
+        .values(
+            available_at=case((waits, literal(now, UtcDateTime())), else_=work_items.c.available_at),
+            priority=case((less_urgent, priority), else_=work_items.c.priority),
+            updated_at=now,
+        )
     )
 
 

@@ -17,11 +17,13 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import Connection, Engine, event
 
 from dicom_node.config import Db
-from dicom_node.db.engine import open_engine
+from dicom_node.db.engine import open_engine, writing
 from dicom_node.db.migrate import upgrade
 from dicom_node.domain.errors import DatabaseError, DestinationAwayError, OutOfResourcesError
 from dicom_node.domain.states import State
 from dicom_node.domain.types import Destination, ImageResult, Kind, Verdict
+from dicom_node.domain.urgency import STAT
+from dicom_node.pipeline import rerun
 from dicom_node.store.files import FileStore
 from tests.conftest import cluster
 from tests.fakes import scored
@@ -73,6 +75,25 @@ def test_a_report_that_supersedes_another_arrives_behind_it_after_an_outage(hous
     sent = [(name, int(dcmread(BytesIO(content)).InstanceNumber)) for name, content in house.peer.kept]
     for name in ("pacs", "vna"):
         assert [number for to, number in sent if to == name] == [1, 2]
+
+
+def test_the_report_that_an_urgent_one_supersedes_is_as_urgent(house: House) -> None:
+    house.peer.answer = away
+    first = house.send()
+    house.let_pass(HOUR, 60.0)
+    for _ in range(3):
+        house.send()
+    house.let_pass(HOUR, 60.0)
+    with writing(house.engine) as conn:
+        rerun.rerun(conn, first.StudyInstanceUID, house.clock(), priority=STAT)
+    house.work()
+    house.clock.forward(house.queue.backoff_cap_seconds + 1)  # all is due
+    house.peer.answer = lambda _destination: 0
+    house.work()
+    house.let_pass(60.0)
+    sent = [dcmread(BytesIO(content)) for name, content in house.peer.kept if name == "pacs"]
+    assert sent[0].StudyInstanceUID == first.StudyInstanceUID
+    assert [int(ds.InstanceNumber) for ds in sent if ds.StudyInstanceUID == first.StudyInstanceUID] == [1, 2]
 
 
 def _full_disk(house: House) -> Callable[[], None]:

@@ -175,6 +175,9 @@ class BankStore:
     def _enter(self, state: dict[str, Any], entries: list[dict[str, str]], at: datetime | None) -> None:
         if entries == state["active"]:
             return
+        for entry in entries:  # verified before the lock was held: it may have been removed since
+            if entry not in state["active"] and self.manifest(entry["name"]).bank_hash != entry["bank_hash"]:
+                raise BankError(f"bank {entry['name']} changed while it was being activated")
         past = [*state["history"], {"active": state["active"], "until": None if at is None else at.isoformat()}]
         self._write({"active": entries, "history": past if state["active"] else state["history"]})
 

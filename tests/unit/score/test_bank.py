@@ -224,6 +224,29 @@ def test_an_active_bank_is_not_removed_and_another_is_gone_at_once(make_bank: Ma
         store.remove("two")
 
 
+class Overtaken(BankStore):
+    """A folder of banks in which somebody removes each bank right after it was verified."""
+
+    def verify(self, name: str) -> str:
+        bank_hash = super().verify(name)
+        BankStore(self.root).remove(name)
+        return bank_hash
+
+
+def test_a_bank_that_is_removed_while_it_is_being_activated_does_not_become_active(
+    make_bank: MakeBank, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("one", "two", "three")):
+        make_bank(name, seed=seed)
+    store = BankStore(tmp_path / "banks")
+    store.activate("one")
+    with pytest.raises(BankError, match="bank two"):
+        Overtaken(store.root).activate("two")
+    with pytest.raises(BankError, match="bank three"):
+        Overtaken(store.root).replace("one", store.active_hashes()["one"], "three")
+    assert store.active() == ("one",)
+
+
 def test_activations_of_several_processes_wait_for_each_other(make_bank: MakeBank, tmp_path: Path) -> None:
     names = [f"b{number}" for number in range(6)]
     for seed, name in enumerate(names):

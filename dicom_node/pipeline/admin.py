@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from dicom_node.db import events
 from dicom_node.db.engine import reading, writing
-from dicom_node.domain.errors import BankError
+from dicom_node.domain.errors import BankError, DatabaseError
 from dicom_node.pipeline import rerun, story
 from dicom_node.queue import items
 from dicom_node.score.bank_store import BankStore
@@ -115,13 +115,22 @@ def activate_banks(
     ------
     BankError
         If one is missing or a file is not what its hash says; the active banks stay.
+    DatabaseError
+        If the event could not be recorded; the banks are active all the same, which it says.
     """
     store = BankStore(root)
     before = store.activate(*names, at=clock())
     hashes = store.active_hashes()
-    with writing(engine) as conn:
-        for name, bank_hash in hashes.items():
-            events.record(conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before))
+    try:
+        with writing(engine) as conn:
+            for name, bank_hash in hashes.items():
+                events.record(
+                    conn, clock(), "bank.activated", name=name, bank_hash=bank_hash, before=list(before)
+                )
+    except DatabaseError as error:
+        raise DatabaseError(
+            f"{', '.join(hashes)} is what scores now, but no event of it could be recorded: {error}"
+        ) from error
     return hashes
 
 

@@ -120,7 +120,7 @@ def _facts(folder: Path) -> BankFacts:
         files = dict(manifest["files"])
         counts = (int(manifest["normal_images"]), int(manifest["calibration_images"]))
         float(manifest["threshold"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         return BankFacts(folder.name, fault=f"{MANIFEST} cannot be read: {error}")
     fault = (
         "" if manifest.get("name") == folder.name else f"the manifest is that of bank {manifest.get('name')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from dicom_node.config import Db
 from dicom_node.db.engine import open_engine, writing
 from dicom_node.db.migrate import upgrade
+from dicom_node.domain.errors import DatabaseError
+from dicom_node.pipeline import admin
 from dicom_node.score.bank_store import BankStore
 from dicom_node.store import instances
 from tests.integration.test_bank_life import random_bank
@@ -139,3 +142,15 @@ def test_gc_names_what_dead_builds_left(tmp_path: Path, banks: BankStore) -> Non
     assert f"can go  {left.name}: was left by a process that is gone" in said
     assert run(tmp_path, "", "bank", "gc", "--remove")[0] == 0
     assert not left.exists()
+
+
+def test_a_bank_that_is_active_though_the_database_went_away_is_said_to_be_active(
+    tmp_path: Path, banks: BankStore
+) -> None:
+    away = open_engine(Db(url=f"sqlite:///{tmp_path / 'empty.db'}"))
+    try:
+        with pytest.raises(DatabaseError, match="two is what scores now, but no event of it could be recorded"):
+            admin.activate_banks(banks.root, ["two"], away, lambda: datetime.now(UTC))
+    finally:
+        away.dispose()
+    assert banks.active() == ("two",)

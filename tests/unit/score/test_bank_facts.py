@@ -61,3 +61,12 @@ def test_looking_at_banks_and_studies_loads_no_torch() -> None:
     code = "import sys, dicom_node.pipeline.desk; print({'torch', 'faiss'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_manifest_with_an_infinite_count_is_a_fault_and_no_crash(make_bank: MakeBank, tmp_path: Path) -> None:
+    manifest = make_bank()
+    path = tmp_path / "banks" / "one" / "manifest.json"
+    stated = f'"normal_images": {manifest.normal_images}'
+    assert stated in path.read_text()
+    path.write_text(path.read_text().replace(stated, '"normal_images": Infinity'))
+    assert "manifest.json cannot be read" in BankFolder(tmp_path / "banks").bank("one").fault

@@ -45,7 +45,7 @@ class ScoreSection(Section):
     decides: Kind = "deep-knn"
     explain: Explain = "above"
     threads: Annotated[int, Field(ge=0)] = 0
-    maximum_megapixels: Annotated[float, Field(gt=0)] = 100.0
+    maximum_megapixels: Annotated[float, Field(gt=0, le=100_000)] = 100.0
     eligibility: Eligibility = Eligibility()
 
     @property

@@ -64,8 +64,13 @@ def _run(path: Path | None, *, receive: bool, workers: int | None, ready_file: P
     def ready(host: str, port: int) -> None:
         if ready_file is not None:
             beside = ready_file.with_name(ready_file.name + ".part")
-            beside.write_text(f"{host} {port}\n", encoding="utf-8")
-            beside.replace(ready_file)
+            try:
+                beside.write_text(f"{host} {port}\n", encoding="utf-8")
+                beside.replace(ready_file)
+            except OSError as error:
+                raise ConfigError(
+                    [f"--ready-file: {ready_file} cannot be written: {error.strerror or error}"]
+                ) from error
 
     with exit_codes():
         settings = read_config(path)

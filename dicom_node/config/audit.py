@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dicom_node.config.values import PeerPort, PositiveSeconds, Section
+from dicom_node.domain.security import TlsFiles
 
 
 class Syslog(Section):
@@ -31,6 +32,11 @@ class Syslog(Section):
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key belong together; name both or neither")
         return self
+
+    @property
+    def files(self) -> TlsFiles:
+        """What TLS needs as the value that the rest of the program takes."""
+        return TlsFiles(self.certificate, self.private_key, self.passphrase_file, self.ca_certificates)
 
 
 class AuditSection(Section):

@@ -12,7 +12,6 @@ from datetime import datetime
 from dicom_node.config import Config
 from dicom_node.domain import audit
 from dicom_node.domain.audit import ApplicationActivity, Audit
-from dicom_node.domain.security import TlsFiles
 from dicom_node.observe.audit import Forwarder, Trail
 from dicom_node.observe.audit_file import AuditFile
 from dicom_node.observe.audit_message import AuditSource
@@ -92,7 +91,5 @@ def sender(config: Config) -> SyslogSender:
     syslog = config.audit.syslog
     context = None
     if syslog.transport == "tls":
-        context = client_context(
-            TlsFiles(syslog.certificate, syslog.private_key, syslog.passphrase_file, syslog.ca_certificates)
-        )
+        context = client_context(syslog.files)
     return SyslogSender((syslog.host, syslog.port), syslog.timeout, context)

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from dicom_node.config import ArchiveFetched, Config, DestinationSection, DicomDestination, StowDestination
+from dicom_node.config import (
+    ArchiveFetched,
+    Config,
+    DestinationSection,
+    DicomDestination,
+    StowDestination,
+    UpsSourceSection,
+)
 from dicom_node.domain.errors import CertificateError
 from dicom_node.domain.security import TlsFiles
 from dicom_node.security import certificates, passcodes
@@ -44,13 +51,14 @@ def _seen(config: Config, now: datetime) -> Iterator[tuple[str, Seen]]:
         yield "web.oidc client secret", _passcode(config.web.oidc.client_secret_file, clear=False)
     if config.receive.identity.users_file is not None:
         yield "users", _users(config.receive.identity.users_file)
-    for peer in (*config.destinations, *config.archives):
+    for peer in (*config.destinations, *config.archives, *config.ups_sources):
         for what, path in _secrets(peer):
             yield f"{what} for {peer.name}", _passcode(path, clear=not peer.tls.enabled)
 
 
-def _secrets(peer: DestinationSection | ArchiveFetched) -> Iterator[tuple[str, Path]]:
-    if isinstance(peer, DicomDestination | StowDestination | ArchiveFetched) and peer.passcode_file is not None:
+def _secrets(peer: DestinationSection | ArchiveFetched | UpsSourceSection) -> Iterator[tuple[str, Path]]:
+    with_passcode = DicomDestination | StowDestination | ArchiveFetched | UpsSourceSection
+    if isinstance(peer, with_passcode) and peer.passcode_file is not None:
         yield "passcode", peer.passcode_file
     if isinstance(peer, StowDestination | ArchiveFetched) and peer.token_file is not None:
         yield "token", peer.token_file
@@ -61,14 +69,21 @@ def _sides(config: Config) -> Iterator[tuple[str, TlsFiles]]:
         yield "receive.tls", config.receive.tls.files
     if config.web.tls.enabled:
         yield "web.tls", config.web.tls.files
-    for peer in (*config.destinations, *config.archives):
+    for peer in (*config.destinations, *config.archives, *config.ups_sources, *config.modality_worklists):
         if peer.tls.enabled:
             yield f"tls of {peer.name}", peer.tls.files
+    for calling in config.receive.peers:
+        if calling.connect_tls.enabled:
+            yield f"tls of {calling.ae_title}", calling.connect_tls.files
+    syslog = config.audit.syslog
+    if config.audit.enabled and syslog.host and syslog.transport == "tls":
+        yield "tls of audit syslog", syslog.files
 
 
 def _users(path: Path) -> Seen:
     try:
         users = passcodes.read_users(path)
+        passcodes.decoy(path, users)
     except CertificateError as error:
         return Seen(False, False, str(error))
     if open_to_others(path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from secrets import token_bytes
 
 from argon2 import PasswordHasher, extract_parameters
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
 
 from dicom_node.domain.errors import CertificateError
 
@@ -112,9 +112,7 @@ class Users:
         stamp = (seen.st_mtime_ns, seen.st_ino)
         if stamp != self._stamp:
             self._users = read_users(self._path)
-            costs = [hashed for hashed in self._users.values() if hashed != NO_PASSCODE]
-            hasher = PasswordHasher.from_parameters(extract_parameters(costs[0])) if costs else PasswordHasher()
-            self._decoy = hasher.hash(token_bytes(16))
+            self._decoy = decoy(self._path, self._users)
             self._stamp = stamp
 
     def _failed_too_often(self, address: str) -> bool:
@@ -159,6 +157,25 @@ def read_users(path: Path) -> dict[str, str]:
             raise CertificateError(f"{path}: line {number} is not name:hash; `dicom-node user add` writes such")
         users[check_name(name)] = hashed
     return users
+
+
+def decoy(path: Path, users: dict[str, str]) -> str:
+    """Return a hash that takes as long as those of a users file, of a passcode that nobody has.
+
+    Raises
+    ------
+    CertificateError
+        If the file's first hash is one that cannot be computed.
+    """
+    costs = [hashed for hashed in users.values() if hashed != NO_PASSCODE]
+    hasher = PasswordHasher.from_parameters(extract_parameters(costs[0])) if costs else PasswordHasher()
+    try:
+        return hasher.hash(token_bytes(16))
+    except (HashingError, OverflowError) as error:
+        raise CertificateError(
+            f"{path}: the first hash has parameters that argon2 does not take ({error}); "
+            "`dicom-node user add` writes it anew"
+        ) from error
 
 
 def write_users(path: Path, users: dict[str, str]) -> None:

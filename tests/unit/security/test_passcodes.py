@@ -149,3 +149,12 @@ def test_a_name_that_would_break_the_file_is_refused(name):
 
     with pytest.raises(CertificateError):
         check_name(name)
+
+
+@pytest.mark.parametrize("cost", ["m=1,t=3,p=4", "m=65536,t=3,p=-1", "m=65536,t=0,p=4"])
+def test_a_hash_whose_cost_argon2_does_not_take_is_told_and_is_no_crash(tmp_path, seconds, cost):
+    (tmp_path / "users").write_text(f"cr1:$argon2id$v=19${cost}$c29tZXNhbHRzb21l$aGFzaGhhc2hoYXNoaGFzaA\n")
+    with pytest.raises(
+        CertificateError, match="users: the first hash has parameters that argon2 does not take"
+    ):
+        Users(tmp_path / "users", seconds)

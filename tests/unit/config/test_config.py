@@ -126,7 +126,7 @@ def test_a_time_without_end_is_a_fault_and_no_node_that_waits_for_ever(tmp_path:
 def test_a_largest_image_without_end_is_a_fault_and_no_scoring_process_that_never_starts(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ConfigError, match="score.maximum_megapixels"):
+    with pytest.raises(ConfigError, match=r"score\.maximum_megapixels"):
         load(_write(tmp_path, "[score]\nmaximum_megapixels = inf\n"))
 
 

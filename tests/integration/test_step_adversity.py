@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -348,6 +349,7 @@ def test_the_input_of_a_step_is_fetched_from_a_real_archive_and_the_step_is_read
             for _ in range(100):
                 if close_quiet_revisions(node.engine, config.gather, stepping.now):
                     break
+                time.sleep(0.1)  # the study must have been quiet
             step = manager.get()
             manager.association.release()
             with reading(node.engine) as conn:
